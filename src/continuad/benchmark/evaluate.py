@@ -1,0 +1,112 @@
+"""Look at one task's test images: from a strategy's predictions to named values."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from continuad.batches import in_order
+from continuad.metrics.image import f1_from_counts, image_metrics
+from continuad.metrics.pixel import pixel_metrics
+from continuad.strategy import Strategy
+from continuad.types import Task
+
+Values = dict[str, float]
+
+
+class Outcome(NamedTuple):
+    """What a strategy said of N test images.
+
+    Attributes:
+        scores: (N,) float32. maps: (N, H, W) float32. tasks: (N,) int64 inferred tasks, or None.
+        flagged: (N,) bool called anomalous. decided: (N, H, W) bool predicted defect masks.
+    """
+
+    scores: np.ndarray
+    maps: np.ndarray
+    tasks: np.ndarray | None
+    flagged: np.ndarray
+    decided: np.ndarray
+
+
+def look(strategy: Strategy, task: Task, *, told: bool) -> Outcome:
+    """Predict a task's test images; `told`: the strategy is given the true task."""
+    detector = strategy.detector
+    height, width = task.test.images.shape[-2:]
+    scores = np.empty(len(task.test), np.float32)
+    maps = np.empty((len(task.test), height, width), np.float32)
+    tasks = np.full(len(task.test), -1)
+    inferred, start = False, 0
+    for batch in in_order(task.test, detector.batch_size):
+        found = strategy.predict(batch.image.to(detector.device), task.index if told else None)
+        stop = start + len(batch.image)
+        scores[start:stop] = found.score.cpu().numpy()
+        maps[start:stop] = found.map.cpu().numpy()
+        if found.task is not None:
+            inferred, tasks[start:stop] = True, found.task.cpu().numpy()
+        start = stop
+    flagged, decided = detector.rule.decide(scores, maps, strategy.limits(task.index))
+    return Outcome(scores, maps, tasks if inferred else None, flagged, decided)
+
+
+def measure(outcome: Outcome, task: Task) -> Values:
+    """Every metric of design section 5 that this task's truth allows."""
+    test = task.test
+    values = image_metrics(outcome.scores, test.labels)
+    values["image_f1"] = _f1(outcome.flagged, test.labels)
+    known = test.mask_known
+    if test.masks[known].any():
+        values |= pixel_metrics(outcome.maps[known], test.masks[known])
+        values["pixel_f1"] = _f1(outcome.decided[known], test.masks[known])
+    return {k: float(v) for k, v in values.items() if np.isfinite(v) and not k.endswith("_threshold")}
+
+
+def _f1(decided: np.ndarray, truth: np.ndarray) -> float:
+    return f1_from_counts(int((decided & truth).sum()), int(decided.sum()), int(truth.sum()), truth.size)
+
+
+def evaluate(strategy: Strategy, task: Task) -> tuple[Values, Outcome]:
+    """All values of one task under a strategy, and the predictions behind them.
+
+    Strategies that infer the task are also measured with the true task given ("oracle_..."): the difference
+    is what wrong routes cost.
+    """
+    outcome = look(strategy, task, told=strategy.needs_task)
+    values = measure(outcome, task)
+    if outcome.tasks is None:
+        return values, outcome
+    right = outcome.tasks == task.index
+    oracle = values if right.all() else measure(look(strategy, task, told=True), task)
+    values = values | {f"oracle_{name}": v for name, v in oracle.items()}
+    values["task_accuracy"] = float(right.mean())
+    return values, outcome
+
+
+def compare_routers(strategy: Strategy, task: Task) -> Values:
+    """Accuracy and time per image of every router on one task's test images."""
+    values: Values = {}
+    for router in strategy.routers:
+        right, seconds = 0, 0.0
+        for batch in in_order(task.test, strategy.detector.batch_size):
+            images = batch.image.to(strategy.detector.device)
+            start = time.perf_counter()
+            tasks = strategy.route(images, router).cpu()
+            seconds += time.perf_counter() - start
+            right += int((tasks == task.index).sum())
+        values[f"task_accuracy_{router}"] = right / len(task.test)
+        values[f"routing_ms_{router}"] = 1000 * seconds / len(task.test)
+    return values
+
+
+def inference_ms(strategy: Strategy, task: Task, repeats: int = 10) -> float:
+    """Median milliseconds for one image alone, from uint8 tensor to map, after warming up."""
+    images = [task.test.__getitems__([i % len(task.test)]).image for i in range(repeats + 2)]
+    told = task.index if strategy.needs_task else None
+    times = []
+    for image in images:
+        start = time.perf_counter()
+        strategy.predict(image.to(strategy.detector.device), told).score.cpu()
+        times.append(time.perf_counter() - start)
+    return 1000 * float(np.median(times[2:]))

@@ -1,0 +1,52 @@
+"""A few predictions of every task, kept for the report's pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from continuad.benchmark.evaluate import Outcome
+from continuad.data.images import ImageSet
+from continuad.thresholds import Limits
+from continuad.types import Task
+
+MOST = 6
+
+
+def choose(test: ImageSet) -> list[int]:
+    """One good image and the first of every defect type, then second ones, up to `MOST`; never by score."""
+    by_defect: dict[str, list[int]] = {}
+    for i, defect in enumerate(test.defects):
+        by_defect.setdefault(defect, []).append(i)
+    queues = sorted(by_defect.items(), key=lambda item: (item[0] != "good", item[0]))
+    ranked = sorted((place, q) for q, (_, images) in enumerate(queues) for place in range(len(images)))
+    chosen = [queues[q][1][place] for place, q in ranked if place == 0 or queues[q][0] != "good"]
+    return chosen[:MOST]
+
+
+def save_examples(folder: Path, task: Task, outcome: Outcome, limits: Limits) -> None:
+    """Write `<index>_<task>.npz` (no pickle): images, truth, raw maps, verdicts and the product's scale."""
+    at = choose(task.test)
+    test = task.test.subset(at)
+    folder.mkdir(parents=True, exist_ok=True)
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in task.name)
+    path = folder / f"{task.index:02d}_{safe}.npz"
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez_compressed(
+            file,
+            image=test.images.transpose(0, 2, 3, 1),
+            mask=test.masks,
+            mask_known=test.mask_known,
+            map=outcome.maps[at],
+            decision=outcome.decided[at],
+            score=outcome.scores[at],
+            label=test.labels,
+            flagged=outcome.flagged[at],
+            name=np.array([f"{d}/{p.name}" for d, p in zip(test.defects, test.paths, strict=True)]),
+            centre=np.float32(limits.centre),
+            threshold=np.float32(limits.pixel),
+        )
+    os.replace(part, path)

@@ -1,0 +1,160 @@
+"""Many runs into one folder: detectors × strategies × seeds × orders, resumable, one table of rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from continuad.benchmark.run import COLUMNS, Notify, Rows, run, run_name, stream_stamp
+from continuad.errors import ContinuadError
+from continuad.model_file import MANIFEST, describe, read_manifest
+from continuad.names import applicable, find_detector, find_strategy, make_detector, make_strategy
+from continuad.settings import Settings
+from continuad.strategy import Strategy
+from continuad.thresholds import parse_rule
+from continuad.types import Task
+
+ROWS = "rows.json"
+OpenStream = Callable[[int, int], Sequence[Task]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid."""
+
+    detector: str
+    strategy: str
+    seed: int
+    order: int
+
+
+def cells(settings: Settings) -> tuple[list[Cell], dict[str, str]]:
+    """The runs a grid asks for, stream by stream, and why other pairs are left out.
+
+    Raises:
+        ContinuadError: an unknown name, or no pair is left.
+    """
+    refused = {}
+    for detector, strategy in product(settings.detector, settings.strategy):
+        if reason := find_strategy(strategy.partition(":")[0]).refuses(find_detector(detector)):
+            refused[f"{detector} × {strategy}"] = reason
+    grid = product(range(settings.orders), settings.seeds, settings.detector, settings.strategy)
+    kept = [Cell(d, s, seed, order) for order, seed, d, s in grid if f"{d} × {s}" not in refused]
+    if not kept:
+        raise ContinuadError("nothing to run: " + "; ".join(refused.values()))
+    return kept, refused
+
+
+def build(settings: Settings, cell: Cell) -> Strategy:
+    """The untrained strategy of one cell."""
+    common = settings.common_options(cell.seed)
+    kind = find_detector(cell.detector)
+    own = settings.own_options(cell.detector)
+    detector = make_detector(cell.detector, **(applicable(kind, common) | own))
+    detector.rule = parse_rule(settings.threshold)
+    name = cell.strategy.partition(":")[0]
+    options = applicable(find_strategy(name), common) | settings.own_options(name)
+    strategy = make_strategy(cell.strategy, detector, **options)
+    strategy.steps = settings.steps or None
+    return strategy.to(settings.device)
+
+
+def run_grid(
+    settings: Settings,
+    out: Path,
+    open_stream: OpenStream,
+    *,
+    keep_models: bool = False,
+    notify: Notify | None = None,
+    on_cell: Callable[[Cell, int, int], None] | None = None,
+) -> dict[str, str]:
+    """Run every cell that is not finished yet; `rows.csv` and `rows.parquet` in `out` grow task by task.
+
+    Args:
+        open_stream: gives the tasks for (seed, order).
+        keep_models: leave each run's model in `out/runs/<run>`; else only its rows stay.
+        on_cell: called with (cell, its number, how many there are) when a run begins.
+
+    Returns:
+        Pairs that were left out, and why.
+
+    Raises:
+        ContinuadError: `out` holds results of other settings; see also `run`.
+    """
+    grid, refused = cells(settings)
+    (out / "runs").mkdir(parents=True, exist_ok=True)
+    stream, opened = [], None
+    for number, cell in enumerate(grid):
+        if on_cell:
+            on_cell(cell, number, len(grid))
+        if opened != (cell.seed, cell.order):
+            stream, opened = list(open_stream(cell.seed, cell.order)), (cell.seed, cell.order)
+        strategy = build(settings, cell)
+        folder = out / "runs" / run_name(strategy, cell.strategy, cell.order)
+        if _finished(folder, strategy, stream):
+            continue
+        rows = run(
+            stream,
+            strategy,
+            folder,
+            label=cell.strategy,
+            order=cell.order,
+            examples=out / "examples",
+            notify=notify,
+            on_rows=lambda _: write_rows(out),
+        )
+        _finish(folder, strategy, stream, rows.to_dict("records"), keep_models)
+    write_rows(out)
+    return refused
+
+
+def write_rows(out: Path) -> pd.DataFrame:
+    """Gather the rows of all runs, finished or not, into rows.csv and rows.parquet."""
+    found = [row for folder in sorted((out / "runs").iterdir()) for row in _rows_of(folder)]
+    rows = pd.DataFrame(found, columns=COLUMNS)
+    for name, write in (("rows.csv", rows.to_csv), ("rows.parquet", rows.to_parquet)):
+        part = out / f"{name}.part"
+        write(part, index=False)
+        os.replace(part, out / name)
+    return rows
+
+
+def _rows_of(folder: Path) -> Iterator[dict[str, Any]]:
+    if (folder / ROWS).exists():
+        yield from json.loads((folder / ROWS).read_text(encoding="utf-8"))["rows"]
+    elif (folder / MANIFEST).exists():
+        yield from read_manifest(folder)["extra"]["rows"]
+
+
+def _identity(strategy: Strategy, stream: Sequence[Task]) -> dict[str, Any]:
+    return {"stream": stream_stamp(stream), **describe(strategy)}
+
+
+def _finished(folder: Path, strategy: Strategy, stream: Sequence[Task]) -> bool:
+    if not (folder / ROWS).exists():
+        return False
+    kept = json.loads((folder / ROWS).read_text(encoding="utf-8"))
+    identity = _identity(strategy, stream)
+    if {key: kept.get(key) for key in identity} != identity:
+        raise ContinuadError(
+            f"{folder} holds a finished run on other images or with other settings; choose another output folder"
+        )
+    return True
+
+
+def _finish(folder: Path, strategy: Strategy, stream: Sequence[Task], rows: Rows, keep_model: bool) -> None:
+    part = folder / f"{ROWS}.part"
+    part.write_text(json.dumps({**_identity(strategy, stream), "rows": rows}), encoding="utf-8")
+    os.replace(part, folder / ROWS)
+    if not keep_model:
+        for file in folder.iterdir():
+            if file.name != ROWS:
+                shutil.rmtree(file) if file.is_dir() else file.unlink()

@@ -1,0 +1,147 @@
+"""Walk a stream: learn a task, look back at every task so far, write down what was found."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from continuad.benchmark.evaluate import compare_routers, evaluate, inference_ms
+from continuad.benchmark.examples import save_examples
+from continuad.cost import footprint
+from continuad.errors import ContinuadError
+from continuad.model_file import MANIFEST, load_into, save_model
+from continuad.names import name_of
+from continuad.strategy import Strategy
+from continuad.types import Task
+
+COLUMNS = ["run", "detector", "strategy", "seed", "order", "after_task", "after_name", "on_task", "on_name", "metric", "value"]
+Rows = list[dict[str, Any]]
+Notify = Callable[[str, int, int], None]
+
+
+def run(
+    stream: Sequence[Task],
+    strategy: Strategy,
+    into: Path | None = None,
+    *,
+    label: str | None = None,
+    order: int = 0,
+    examples: Path | None = None,
+    notify: Notify | None = None,
+    on_rows: Callable[[Rows], None] | None = None,
+) -> pd.DataFrame:
+    """Learn the stream task after task and measure all tasks seen after each.
+
+    Args:
+        stream: tasks, in the order they are learned.
+        strategy: an untrained strategy around its detector.
+        into: folder of this run's state. After every task model and rows are saved there in one atomic
+            step; calling again with the same arguments goes on where the last call was stopped.
+        label: the strategy's name in the rows, e.g. "replay:300"; default: its file's name.
+        order: number of this order of tasks, noted in the rows.
+        examples: folder for a few predictions of every task, for the report's pictures.
+        notify: called with (what is going on, done, total).
+        on_rows: called with all rows so far after every task.
+
+    Returns:
+        The rows: one value each, columns as in `COLUMNS`; on_task -1 is about the run as a whole.
+
+    Raises:
+        ContinuadError: `into` holds another run, or cannot be written.
+    """
+    if not stream:
+        raise ContinuadError("the stream is empty: give at least one task")
+    label = label or name_of(strategy)
+    run_id = run_name(strategy, label, order)
+    stamp = stream_stamp(stream)
+    rows, start = _resume(strategy, into, stamp) if into else ([], 0)
+    for task in strategy.view(stream)[start:]:
+        say = None if notify is None else _prefixed(notify, f"learning {task.name}")
+        began = time.perf_counter()
+        steps = strategy.learn(task, say)
+        spent = {"train_seconds": time.perf_counter() - began, "steps": float(steps)}
+        last = task.index == len(stream) - 1
+        found = _look_back(strategy, stream, task.index, last, examples and examples / run_id, notify)
+        found[task.index] |= spent
+        found[-1] = _costs(strategy, stream[task.index])
+        names = {i: t.name for i, t in enumerate(stream)} | {-1: ""}
+        base = {"run": run_id, "detector": name_of(strategy.detector), "strategy": label}
+        base |= {"seed": strategy.seed, "order": order, "after_task": task.index, "after_name": task.name}
+        rows += [
+            base | {"on_task": on, "on_name": names[on], "metric": metric, "value": value}
+            for on, values in found.items()
+            for metric, value in values.items()
+        ]
+        if into:
+            save_model(strategy, into, {"stream": stamp, "cursor": task.index + 1, "rows": rows})
+        if on_rows:
+            on_rows(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def run_name(strategy: Strategy, label: str, order: int) -> str:
+    """Unique in its results folder, and fit for a file name."""
+    return f"{name_of(strategy.detector)}-{label}-seed{strategy.seed}-order{order}".replace(":", "-")
+
+
+def stream_stamp(stream: Sequence[Task]) -> str:
+    """A hash of all names and pixels that a run learns from or is measured on."""
+    digest = hashlib.blake2b(digest_size=16)
+    for task in stream:
+        for images in (task.train, task.val, task.test):
+            digest.update(f"{task.name}{images.images.shape}{images.labels.tolist()}".encode())
+            for image in images.images:
+                digest.update(image.tobytes())
+            digest.update(images.masks.tobytes())
+    return digest.hexdigest()
+
+
+def _resume(strategy: Strategy, into: Path, stamp: str) -> tuple[Rows, int]:
+    if not (into / MANIFEST).exists():
+        return [], 0
+    extra = load_into(strategy, into)
+    if extra.get("stream") != stamp:
+        raise ContinuadError(
+            f"{into} holds a run on other images or another order; choose another output folder"
+        )
+    return extra["rows"], extra["cursor"]
+
+
+def _look_back(
+    strategy: Strategy,
+    stream: Sequence[Task],
+    after: int,
+    last: bool,
+    examples: Path | None,
+    notify: Notify | None,
+) -> dict[int, dict[str, float]]:
+    found: dict[int, dict[str, float]] = {}
+    for seen in stream[: after + 1]:
+        if notify:
+            notify(f"testing {seen.name}", seen.index, after + 1)
+        found[seen.index] = {}
+        if not len(seen.test):
+            continue
+        found[seen.index], outcome = evaluate(strategy, seen)
+        if last and strategy.routers:
+            found[seen.index] |= compare_routers(strategy, seen)
+        if last and examples:
+            save_examples(examples, seen, outcome, strategy.limits(seen.index))
+    return found
+
+
+def _costs(strategy: Strategy, task: Task) -> dict[str, float]:
+    weight = footprint(strategy)
+    values = {"architecture_mb": weight.architecture, "additional_mb": weight.additional}
+    if len(task.test):
+        values["inference_ms"] = inference_ms(strategy, task)
+    return values
+
+
+def _prefixed(notify: Notify, what: str) -> Callable[[int, int], None]:
+    return lambda done, total: notify(what, done, total)

@@ -1,0 +1,180 @@
+"""PaDiM: one Gaussian per patch position over frozen features (Defard et al. 2021; thesis 2.3.3, 5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from continuad.backbones import DEFAULT, Precision, load_backbone
+from continuad.detector import Detector
+from continuad.errors import ContinuadError
+from continuad.maps import upsample_and_smooth
+from continuad.stats import Policy, fold_in
+from continuad.types import Prediction
+
+POSITIONS_AT_ONCE = 256  # matrices inverted together in double precision: bounds the working memory
+
+
+class Padim(Detector):
+    """Patch Distribution Modelling.
+
+    Each position of the finest feature grid keeps the mean and covariance of `channels` randomly chosen
+    feature channels over all good images. A patch x scores its Mahalanobis distance
+    sqrt((x - mean)^T (covariance + epsilon I)^-1 (x - mean)); the grid is upsampled and smoothed into the
+    map, whose maximum is the image score.
+
+    Images are folded in batch by batch and let go. What is kept is `mean` (L, C) and one triangular matrix
+    `factor` (L, C, C), the inverse Cholesky factor of the regularised covariance: the distance is the norm of
+    factor @ (x - mean), and the covariance can be had back from it, so nothing is stored twice.
+
+    Policies: "restart" is the Gaussian of the newest task alone; "accumulate" is the Gaussian of all images
+    seen, equal to learning them in one go; "freeze" keeps the first task's.
+
+    Args:
+        image_size: side or (H, W), at least 32.
+        backbone, weights_file, precision, download: see `load_backbone`.
+        strides: levels used; all are brought to the grid of the finest by repeating cells.
+        channels: how many of all levels' channels are drawn (100 for small networks; the thesis takes 350
+            of WideResNet-50-2's 1792).
+        epsilon: added to the covariance's diagonal.
+        sigma: blur of the map in pixels.
+        seed: of the channel draw; the drawn channels are saved with the model.
+    """
+
+    learns_by = "statistics"
+
+    def __init__(
+        self,
+        image_size: int | tuple[int, int] = 256,
+        backbone: str = DEFAULT,
+        weights_file: str | None = None,
+        strides: Sequence[int] = (4, 8, 16),
+        channels: int = 100,
+        epsilon: float = 0.01,
+        sigma: float = 4.0,
+        seed: int = 0,
+        precision: Precision = "float32",
+        download: bool = False,
+    ):
+        super().__init__(image_size)
+        self.backbone, self.weights_file, self.strides = backbone, weights_file, tuple(strides)
+        self.channels, self.epsilon, self.sigma, self.seed = channels, epsilon, sigma, seed
+        self.precision, self.download = precision, download
+        self.pyramid = load_backbone(backbone, self.strides, weights_file, precision, download)
+        total = sum(self.pyramid.channels)
+        if not 1 <= channels <= total:
+            raise ContinuadError(f"channels={channels} must lie between 1 and the {total} of {backbone}")
+        if epsilon <= 0:
+            raise ContinuadError(f"epsilon={epsilon} must be positive, or covariances cannot be inverted")
+        drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:channels]
+        self.register_buffer("drawn", drawn.sort().values)
+        self.frozen = False
+
+    def begin(self, images: Iterable[Tensor], statistics: Policy) -> None:
+        """Open the statistics; see the class for what each policy means."""
+        self.frozen = statistics == "freeze" and "factor" in self.stats
+        super().begin(images, statistics)
+        if "factor" in self.stats and not self.frozen:
+            self._reopen()
+
+    @torch.no_grad()
+    def step(self, images: Tensor) -> None:
+        """Fold the images into the moments of every position."""
+        if self.frozen:
+            return
+        x, _ = self.embed(images)
+        if "scatter" not in self.stats:
+            positions, _, channels = x.shape
+            self.stats["count"] = torch.zeros((), dtype=torch.float64, device=x.device)
+            self.stats["mean"] = x.new_zeros(positions, channels)
+            self.stats["scatter"] = x.new_zeros(positions, channels, channels)
+        fold_in(self.stats["count"], self.stats["mean"], self.stats["scatter"], x)
+
+    def finish(self) -> None:
+        """Invert the covariances; the scatter gives way to the factor in the same memory."""
+        if "scatter" not in self.stats:
+            return
+        matrices = self.stats["scatter"]
+        del self.stats["scatter"]
+        ridge = self.epsilon * torch.eye(self.channels, dtype=torch.float64, device=matrices.device)
+        for part in matrices.split(POSITIONS_AT_ONCE):
+            covariance = part.double() / (self.stats["count"] - 1).clamp_min(1)
+            part.copy_(_inverse_factor(covariance + ridge))
+        self.stats["factor"] = matrices
+
+    def _reopen(self) -> None:
+        """Scatter, from the covariances that the factor stands for; snapshots that share it stay untouched."""
+        scatter = self._covariance()
+        scatter *= (self.stats["count"] - 1).clamp_min(1).float()
+        self.stats["scatter"] = scatter
+        self.stats["count"], self.stats["mean"] = self.stats["count"].clone(), self.stats["mean"].clone()
+        del self.stats["factor"]
+
+    def _covariance(self) -> Tensor:
+        factor = self.stats["factor"]
+        covariance = torch.empty_like(factor)
+        ridge = self.epsilon * torch.eye(self.channels, dtype=torch.float64, device=factor.device)
+        parts = zip(covariance.split(POSITIONS_AT_ONCE), factor.split(POSITIONS_AT_ONCE), strict=True)
+        for out, part in parts:
+            lower = torch.linalg.solve_triangular(
+                part.double(), torch.eye(self.channels).to(ridge), upper=False
+            )
+            out.copy_(lower @ lower.mT - ridge)
+        return covariance
+
+    def moments(self) -> dict[str, Tensor] | None:
+        """`mean` (L, C) and `covariance` (L, C, C) without epsilon, or None before the first task."""
+        if "factor" not in self.stats:
+            return None
+        return {"mean": self.stats["mean"], "covariance": self._covariance()}
+
+    def set_moments(self, moments: dict[str, Tensor]) -> None:
+        """Take over a mean and a covariance; the number of images behind them is kept."""
+        self.stats["mean"] = moments["mean"]
+        self.stats["scatter"] = moments["covariance"] * (self.stats["count"] - 1).clamp_min(1).float()
+        self.finish()
+
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """The drawn channels of all levels at every position of the finest grid, (L, B, C), and its size."""
+        levels = self.pyramid(images)
+        height, width = levels[0].shape[-2:]
+        starts = [0, *accumulate(self.pyramid.channels)]
+        parts = []
+        for level, start, stop in zip(levels, starts, starts[1:], strict=False):
+            inside = (self.drawn >= start) & (self.drawn < stop)
+            chosen = level[:, self.drawn[inside] - start]
+            parts.append(F.interpolate(chosen, (height, width), mode="nearest"))
+        return torch.cat(parts, 1).flatten(2).permute(2, 0, 1).contiguous(), (height, width)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Prediction:
+        """Mahalanobis map and its maximum.
+
+        Raises:
+            ContinuadError: nothing was learned yet, or images of another size than the model's.
+        """
+        if "factor" not in self.stats:
+            raise ContinuadError("PaDiM is not trained yet: learn a task first")
+        if tuple(images.shape[-2:]) != self.image_size:
+            raise ContinuadError(
+                f"images are {tuple(images.shape[-2:])}, but PaDiM learned {self.image_size}"
+            )
+        x, grid_size = self.embed(images)
+        deviations = x - self.stats["mean"][:, None]
+        distances = torch.bmm(deviations, self.stats["factor"].mT).norm(dim=-1)  # (L, B)
+        grid = distances.T.reshape(len(images), *grid_size)
+        anomaly_map = upsample_and_smooth(grid, self.image_size, self.sigma)
+        return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
+
+
+def _inverse_factor(matrices: Tensor) -> Tensor:
+    """Lower triangular W with W^T W = M^-1, for positive definite M (N, C, C)."""
+    lower, failed = torch.linalg.cholesky_ex(matrices)
+    if failed.any():
+        raise ContinuadError("PaDiM: a covariance is not positive definite; use a larger epsilon")
+    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    return torch.linalg.solve_triangular(lower, identity, upper=False)

@@ -1,0 +1,5 @@
+"""The one exception class for whatever a user can cause and mend."""
+
+
+class ContinuadError(Exception):
+    """Wrong data, option or file. The message names it and says what to do; the CLI prints it bare."""

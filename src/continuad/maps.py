@@ -1,0 +1,42 @@
+"""From a coarse grid of patch scores to an anomaly map of the image's size."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def upsample_and_smooth(grid: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
+    """Bilinear upsampling followed by a Gaussian blur (reflected borders), as one linear map an axis.
+
+    Both steps are linear and separable, so their product is a matrix per axis: two small products instead
+    of a resize and a wide convolution over every pixel.
+
+    Args:
+        grid: (B, h, w) patch scores.
+        size: (H, W) of the image, each larger than four sigma.
+        sigma: deviation of the blur in pixels of the image; 0 leaves it out.
+
+    Returns:
+        (B, H, W) float32.
+    """
+    rows = _axis_matrix(grid.shape[1], size[0], sigma, grid.device)
+    columns = _axis_matrix(grid.shape[2], size[1], sigma, grid.device)
+    return rows @ grid.float() @ columns.mT
+
+
+@lru_cache(maxsize=32)
+def _axis_matrix(coarse: int, fine: int, sigma: float, device: torch.device) -> Tensor:
+    """(fine, coarse): what each coarse cell gives to each fine pixel along one axis."""
+    columns = F.interpolate(torch.eye(coarse, dtype=torch.float64)[:, None], fine, mode="linear")
+    if sigma > 0:
+        radius = math.floor(4 * sigma + 0.5)
+        offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+        kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+        padded = F.pad(columns, (radius, radius), mode="reflect")
+        columns = F.conv1d(padded, (kernel / kernel.sum())[None, None])
+    return columns[:, 0].T.contiguous().float().to(device)

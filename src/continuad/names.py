@@ -1,0 +1,117 @@
+"""From a name to a detector or strategy: the file of that name in `detectors/` or `strategies/`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+from torch import nn
+
+import continuad.detectors
+import continuad.strategies
+from continuad.detector import Detector
+from continuad.errors import ContinuadError
+from continuad.strategy import Strategy
+
+Kind = TypeVar("Kind", Detector, Strategy)
+
+
+def detectors() -> dict[str, type[Detector]]:
+    """Every detector by its command-line name."""
+    return {name: find_detector(name) for name in _files(continuad.detectors)}
+
+
+def strategies() -> dict[str, type[Strategy]]:
+    """Every strategy by its command-line name."""
+    return {name: find_strategy(name) for name in _files(continuad.strategies)}
+
+
+def find_detector(name: str) -> type[Detector]:
+    """The class in detectors/NAME.py, or `package.module:Class` for one that lives elsewhere."""
+    return _find(name, Detector, "detector", continuad.detectors)
+
+
+def find_strategy(name: str) -> type[Strategy]:
+    """The class in strategies/NAME.py, or `package.module:Class` for one that lives elsewhere."""
+    return _find(name, Strategy, "strategy", continuad.strategies)
+
+
+def make_detector(name: str, **options: Any) -> Detector:
+    """A detector by name; options it does not have are an error."""
+    return _construct(find_detector(name), name, options)
+
+
+def make_strategy(text: str, detector: Detector, **options: Any) -> Strategy:
+    """A strategy by name, with its first own option after a colon, as in `replay:300`."""
+    name, _, value = text.partition(":")
+    if "." in name:  # package.module:Class
+        name, value = text, ""
+    found = find_strategy(name)
+    if value:
+        first = next((p for p in _options(found) if p != "seed"), None)
+        if first is None:
+            raise ContinuadError(f"strategy '{name}' takes no value, but '{text}' gives one")
+        options = {first: _convert(value, get_type_hints(found.__init__)[first], text), **options}
+    return _construct(found, name, {"detector": detector, **options})
+
+
+def settings(made: nn.Module) -> dict[str, Any]:
+    """The constructor's arguments of a detector or strategy, which it keeps under their own names."""
+    return {name: getattr(made, name) for name in _options(type(made))}
+
+
+def name_of(made: Detector | Strategy) -> str:
+    """The name that finds this object's class again."""
+    kind = type(made)
+    package, _, name = kind.__module__.rpartition(".")
+    if package in (continuad.detectors.__name__, continuad.strategies.__name__):
+        return name
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def applicable(kind: type[Detector] | type[Strategy], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some common options that a class has."""
+    return {name: value for name, value in options.items() if name in _options(kind)}
+
+
+def _options(kind: type) -> list[str]:
+    return [p for p in inspect.signature(kind).parameters if p != "detector"]
+
+
+def _construct(kind: type[Kind], name: str, options: dict[str, Any]) -> Kind:
+    unknown = sorted(set(options) - set(_options(kind)) - {"detector"})
+    if unknown:
+        raise ContinuadError(
+            f"'{name}' has no option {', '.join(unknown)}; it has {', '.join(_options(kind))}"
+        )
+    return kind(**options)
+
+
+def _convert(value: str, hint: Any, text: str) -> Any:
+    wanted = next((kind for kind in (get_args(hint) or (hint,)) if kind in (int, float)), str)
+    try:
+        return wanted(value)
+    except ValueError:
+        raise ContinuadError(f"'{text}': {value!r} is not of type {wanted.__name__}") from None
+
+
+def _files(package: Any) -> list[str]:
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+
+
+def _find(name: str, base: type[Kind], kind: Literal["detector", "strategy"], package: Any) -> type[Kind]:
+    if ":" in name:
+        module_name, _, class_name = name.partition(":")
+        try:
+            found = getattr(importlib.import_module(module_name), class_name)
+        except (ImportError, AttributeError) as error:
+            raise ContinuadError(f"{kind} '{name}' cannot be imported: {error}") from error
+        return found
+    if name not in _files(package):
+        raise ContinuadError(f"unknown {kind} '{name}'; there are {', '.join(_files(package))}")
+    module = importlib.import_module(f"{package.__name__}.{name}")
+    own = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, base)]
+    return next(c for c in own if c.__module__ == module.__name__)

@@ -1,0 +1,39 @@
+"""Multitask: the upper bound that never forgets because every lesson contains all earlier ones."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+from continuad.data.images import ImageSet, Joined
+from continuad.detector import Detector
+from continuad.strategy import Progress, Strategy
+from continuad.types import Task
+
+
+class Multitask(Strategy):
+    """Starts again at each task with the images of all tasks so far: one model for everything, at the price
+    of keeping every image (not counted as model memory) and of learning them again each time."""
+
+    def __init__(self, detector: Detector, seed: int = 0):
+        super().__init__(detector, seed)
+        self.fresh = detector.learned()
+
+    def view(self, stream: Sequence[Task]) -> Sequence[Task]:
+        """Task t with the train and held-out images of tasks 0 to t."""
+
+        def union(parts: list[ImageSet]) -> ImageSet:
+            return cast(ImageSet, Joined(tuple(parts)))
+
+        return [
+            replace(
+                task,
+                train=union([t.train for t in stream[: i + 1]]),
+                val=union([t.val for t in stream[: i + 1]]),
+            )
+            for i, task in enumerate(stream)
+        ]
+
+    def learn(self, task: Task, progress: Progress | None = None) -> int:
+        """Learn the union from scratch."""
+        self.detector.restore(self.fresh)
+        return super().learn(task, progress)

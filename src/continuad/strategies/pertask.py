@@ -1,0 +1,96 @@
+"""One expert per task, chosen by what the image looks like (thesis 5.2, "less CL")."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from continuad.backbones import DEFAULT
+from continuad.batches import in_order
+from continuad.detector import Detector
+from continuad.errors import ContinuadError
+from continuad.experts import Experts
+from continuad.routing import NONE, PooledRouter, lowest_sum
+from continuad.strategy import Progress, Strategy
+from continuad.thresholds import Limits, standardise
+from continuad.types import Prediction, Task
+
+
+class PerTask(Strategy):
+    """Every task's learned state is kept whole; `predict` infers the task and asks its expert.
+
+    Experts answer on their own scales, so scores and maps are standardised by their own held-out good
+    images: 0 is an ordinary good surface, 1 the expert's limit.
+
+    Args:
+        router: "pooled" compares pooled features with each task's mean (constant cost); "lowest" is the
+            thesis's rule, the expert whose map has the lowest sum (one pass per expert).
+        reject: an image this many times farther from its nearest task than that task's farthest held-out
+            image is reported as task -1, none of the known ones (and scored by the nearest expert all the
+            same). None never rejects. Needs router "pooled".
+        backbone, weights_file: the pooled router's own pyramid.
+    """
+
+    infers_task = True
+    routers = ("pooled", "lowest")
+
+    def __init__(
+        self,
+        detector: Detector,
+        router: Literal["pooled", "lowest"] = "pooled",
+        seed: int = 0,
+        reject: float | None = None,
+        backbone: str = DEFAULT,
+        weights_file: str | None = None,
+    ):
+        super().__init__(detector, seed)
+        if router not in self.routers:
+            raise ContinuadError(f"pertask router '{router}' is not known; use pooled or lowest")
+        if reject is not None and router != "pooled":
+            raise ContinuadError("pertask can only reject unknown products with router=pooled")
+        self.router, self.reject = router, reject
+        self.backbone, self.weights_file = backbone, weights_file
+        self.experts = Experts(detector)
+        self.pooled = PooledRouter(backbone, weights_file=weights_file)
+
+    def learn(self, task: Task, progress: Progress | None = None) -> int:
+        """Learn an expert of its own for the task."""
+        self.detector.restore(self.experts.fresh)
+        return super().learn(task, progress)
+
+    def after(self, task: Task) -> None:
+        """Keep the expert, and what its images look like."""
+        self.experts.keep(task.index, self.detector)
+        size = self.detector.batch_size
+        self.pooled.learn(task.index, in_order(task.train, size), in_order(task.val, size))
+
+    def route(self, images: Tensor, router: str | None = None) -> Tensor:
+        """(B,) int64 the known task each image looks most like, by the named router (default: its own)."""
+        if (router or self.router) == "pooled":
+            return self.pooled(images)[0]
+        return lowest_sum(self.experts.known(), self._raw, images)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor, task: int | None = None) -> Prediction:
+        """Standardised prediction of the inferred expert, or of `task`'s if the true task is given."""
+        tasks = self.route(images) if task is None else torch.full((len(images),), task, device=images.device)
+        score = torch.empty(len(images), device=images.device)
+        anomaly_map = torch.empty(len(images), *images.shape[-2:], device=images.device)
+        for t in tasks.unique().tolist():
+            mine = tasks == t
+            found = self._raw(t, images[mine])
+            limits = self.detector.limits()
+            anomaly_map[mine] = standardise(found.map, limits.centre, limits.pixel)
+            score[mine] = standardise(found.score, limits.centre, limits.image)
+        if self.reject is not None and task is None:
+            tasks = tasks.where(self.pooled(images)[1] <= self.reject, NONE)
+        return Prediction(score, anomaly_map, tasks)
+
+    def limits(self, task: int) -> Limits:
+        """Always 0 and 1: predictions are standardised."""
+        return Limits(0.0, 1.0, 1.0)
+
+    def _raw(self, task: int, images: Tensor) -> Prediction:
+        return self.experts.ask(task, self.detector, images)

@@ -1,0 +1,43 @@
+"""Single model: one separate model per task, told at test time which task an image belongs to."""
+
+from torch import Tensor
+
+from continuad.detector import Detector
+from continuad.errors import ContinuadError
+from continuad.experts import Experts
+from continuad.strategy import Progress, Strategy
+from continuad.thresholds import Limits
+from continuad.types import Prediction, Task
+
+
+class Single(Strategy):
+    """The reference that relative gaps are measured against (thesis "Single Model"). Nothing is shared or
+    inferred: it needs the true task, and its memory grows with every task."""
+
+    needs_task = True
+
+    def __init__(self, detector: Detector, seed: int = 0):
+        super().__init__(detector, seed)
+        self.experts = Experts(detector)
+
+    def learn(self, task: Task, progress: Progress | None = None) -> int:
+        """Learn a model of its own for the task."""
+        self.detector.restore(self.experts.fresh)
+        return super().learn(task, progress)
+
+    def after(self, task: Task) -> None:
+        """Keep it."""
+        self.experts.keep(task.index, self.detector)
+
+    def predict(self, images: Tensor, task: int | None = None) -> Prediction:
+        """The raw prediction of the task's own model."""
+        if task is None:
+            raise ContinuadError(
+                "strategy 'single' must be told the task of an image; use 'pertask' to infer it"
+            )
+        return self.experts.ask(task, self.detector, images)
+
+    def limits(self, task: int) -> Limits:
+        """Limits of the task's own model."""
+        self.detector.restore(self.experts.kept.under(f"{task}/"))
+        return self.detector.limits()

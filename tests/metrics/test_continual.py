@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from continuad.errors import ContinuadError
+from continuad.metrics.continual import (
+    average,
+    backward_transfer,
+    forgetting,
+    forward_transfer,
+    intransigence,
+    relative_forgetting,
+    relative_gap,
+)
+
+NA = math.nan
+R = np.array([[0.90, NA, NA], [0.60, 0.80, NA], [0.50, 0.90, 0.70]])
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def test_the_worked_example_of_the_docs() -> None:
+    assert average(R) == pytest.approx(0.70)
+    assert average(R, after=1) == pytest.approx(0.70)
+    assert average(R, after=0) == pytest.approx(0.90)
+    assert forgetting(R) == pytest.approx(0.15)
+    assert forgetting(R, after=1) == pytest.approx(0.30)
+    assert relative_forgetting(R) == pytest.approx((0.4 / 0.9 - 0.1 / 0.8) / 2)
+    assert relative_forgetting(R) == pytest.approx(0.1597, abs=1e-4)
+    assert backward_transfer(R) == pytest.approx(-0.15)
+    assert intransigence([0.90, 0.85, 0.80], R) == pytest.approx([0.0, 0.05, 0.10])
+    ahead = R.copy()
+    ahead[0, 1], ahead[1, 2] = 0.30, 0.50
+    assert forward_transfer(ahead, [0.1, 0.2, 0.2]) == pytest.approx(0.20)
+    assert relative_gap(0.60, 0.75) == pytest.approx(0.20)
+
+
+def test_forgetting_is_measured_from_the_best_not_from_the_first() -> None:
+    # Task 0 rises to 0.7 before it falls: forgotten 0.4, while backward transfer sees only 0.2.
+    up_and_down = [[0.5, NA, NA], [0.7, 0.6, NA], [0.3, 0.6, 0.6]]
+    assert forgetting(up_and_down) == pytest.approx(0.2)
+    assert backward_transfer(up_and_down) == pytest.approx(-0.1)
+
+
+def test_bl_122_two_tasks_forget_too() -> None:
+    assert forgetting([[0.9, NA], [0.6, 0.8]]) == pytest.approx(0.3)
+
+
+def test_bl_124_three_products_and_a_naive_run() -> None:
+    table = [[0.8, NA, NA], [0.3, 0.9, NA], [0.2, 0.4, 0.7]]
+    assert forgetting(table, after=1) == pytest.approx(0.5)
+    assert forgetting(table) == pytest.approx((0.6 + 0.5) / 2)
+    assert relative_forgetting(table) == pytest.approx((0.75 + 5 / 9) / 2)
+
+
+def test_bl_127_rows_and_columns_follow_the_training_order() -> None:
+    # zipper was trained first, bottle second. Sorting the names would turn learning into forgetting.
+    order = ["zipper", "bottle"]
+    values = {("zipper", "zipper"): 0.9, ("bottle", "zipper"): 0.6, ("bottle", "bottle"): 0.8}
+    table = [[values.get((after, on), NA) for on in order] for after in order]
+    assert forgetting(table) == pytest.approx(0.3)
+    assert average(table) == pytest.approx(0.7)
+    assert intransigence([0.9, 0.9], table) == pytest.approx([0.0, 0.1])
+
+
+def test_the_first_stage_has_nothing_to_forget() -> None:
+    for function in (forgetting, relative_forgetting, backward_transfer):
+        assert math.isnan(function(R, after=0))
+        assert math.isnan(function([[0.9]]))
+    assert math.isnan(forward_transfer([[0.9]], [0.1]))
+
+
+def test_a_task_without_the_metric_drops_out() -> None:
+    table = R.copy()
+    table[:, 0] = NA
+    assert average(table) == pytest.approx(0.80)
+    assert forgetting(table) == pytest.approx(-0.10)
+    assert backward_transfer(table) == pytest.approx(0.10)
+    assert math.isnan(forgetting(table, after=1))
+    assert math.isnan(average(np.full((2, 2), NA)))
+    assert math.isnan(intransigence([1.0, 1.0, 1.0], table)[0])
+
+
+def test_a_run_cut_short_can_be_judged_where_it_stands() -> None:
+    table = R.copy()
+    table[2] = NA
+    assert forgetting(table, after=1) == pytest.approx(0.30)
+    assert math.isnan(forgetting(table))
+
+
+def test_relative_forgetting_of_a_task_never_learned() -> None:
+    assert relative_forgetting([[0.0, NA], [0.0, 0.5]]) == 0.0
+    assert math.isnan(relative_forgetting([[0.0, NA], [0.2, 0.5]]))
+
+
+def test_relative_gap_without_a_standard_is_not_available() -> None:
+    assert math.isnan(relative_gap(0.5, 0.0))
+    assert math.isnan(relative_gap(NA, 0.5))
+    assert math.isnan(relative_gap(0.5, NA))
+    assert relative_gap(0.8, 0.5) == pytest.approx(-0.6)
+
+
+def test_errors_say_what_is_wrong() -> None:
+    with pytest.raises(ContinuadError, match=r"R has shape \(2, 3\)"):
+        average(np.zeros((2, 3)))
+    with pytest.raises(ContinuadError, match="after=3"):
+        forgetting(R, after=3)
+    with pytest.raises(ContinuadError, match="baseline has shape"):
+        forward_transfer(R, [0.1, 0.2])
+    with pytest.raises(ContinuadError, match="reference has shape"):
+        intransigence([0.1], R)
