@@ -11,8 +11,8 @@ import torch
 
 @pytest.fixture(autouse=True, scope="session")
 def _quiet_arithmetic() -> None:
-    """Two cores and tiny tensors: threads only get in each other's way; denormals stall CPUs."""
-    torch.set_num_threads(2)
+    """Tiny tensors: threads only get in each other's way, and denormals stall CPUs."""
+    torch.set_num_threads(1)
     torch.set_flush_denormal(True)
 
 

@@ -53,6 +53,17 @@ def test_the_same_request_is_the_same_object() -> None:
     assert load_backbone() is load_backbone()
 
 
+def test_remembered_features_follow_the_images() -> None:
+    backbone = load_backbone()
+    images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    first = backbone(images)
+    assert backbone(images) is first
+    images += 200  # the same object, changed in place
+    second = backbone(images)
+    assert not torch.equal(second[0], first[0])
+    assert torch.equal(backbone(images.clone())[0], second[0])
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_bl_104_weights_come_from_a_path_without_internet(tmp_path: Path, suffix: str) -> None:
     net = timm.create_model("resnet18")

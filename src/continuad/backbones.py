@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from continuad.errors import ContinuadError
 
 DEFAULT = "tf_efficientnet_lite0"
+CPU_SLICE = 2  # images at once: more would push the first layers out of a processor's cache
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -39,6 +41,7 @@ class Backbone(nn.Module):
         self.register_buffer("scale", scale[:, None, None])
         self.register_buffer("offset", (torch.tensor(mean) * 255 * scale)[:, None, None])
         self.fingerprint = _fingerprint(self.net)
+        self._last: tuple[weakref.ref[Tensor], int, list[Tensor]] | None = None
 
     @property
     def precision(self) -> torch.dtype:

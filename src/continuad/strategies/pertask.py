@@ -80,7 +80,7 @@ class PerTask(Strategy):
         anomaly_map = torch.empty(len(images), *images.shape[-2:], device=images.device)
         for t in tasks.unique().tolist():
             mine = tasks == t
-            found = self._raw(t, images[mine])
+            found = self._raw(t, images if mine.all() else images[mine])
             limits = self.detector.limits()
             anomaly_map[mine] = standardise(found.map, limits.centre, limits.pixel)
             score[mine] = standardise(found.score, limits.centre, limits.image)

@@ -1,0 +1,166 @@
+"""What lies in a results folder: rows, settings, example images; and how a file is replaced."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from continuad.errors import ContinuadError
+
+_TEXT = ("run", "detector", "strategy", "after_name", "on_name", "metric")
+_WHOLE = ("seed", "order", "after_task", "on_task")
+
+
+def load_rows(directory: Path) -> pd.DataFrame:
+    """The tidy table of results: rows.parquet, or rows.csv where that is missing.
+
+    Raises:
+        ContinuadError: no folder, no file, no rows in it, or a column is missing.
+    """
+    if not directory.is_dir():
+        raise ContinuadError(f"{directory}: no such folder. Give the folder that `continuad bench --out` wrote.")
+    parquet, csv = directory / "rows.parquet", directory / "rows.csv"
+    path = parquet if parquet.is_file() else csv
+    if not path.is_file():
+        raise ContinuadError(
+            f"{directory}: neither rows.parquet nor rows.csv is in it. Give the folder that "
+            "`continuad bench --out` wrote; before its first product is learned there are no rows."
+        )
+    try:
+        rows = pd.read_parquet(path) if path is parquet else _read_csv(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise ContinuadError(f"{path}: cannot be read as a table of results ({error}).") from error
+    missing = [name for name in (*_TEXT, *_WHOLE, "value") if name not in rows]
+    if missing:
+        raise ContinuadError(f"{path}: the columns {', '.join(missing)} are missing; is it a table of results?")
+    if rows.empty:
+        raise ContinuadError(f"{path}: has no rows yet. Wait until the first product is learned, then ask again.")
+    return rows.astype(dict.fromkeys(_WHOLE, "int64") | {"value": "float64"})
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    # A product may well be called "NA" or "null": only the values know missing ones.
+    texts = dict.fromkeys(_TEXT, str)
+    return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={"value": ["", "nan", "NaN"]})
+
+
+def load_settings(directory: Path) -> dict[str, Any]:
+    """settings.toml as nested dictionaries; empty where there is none.
+
+    Raises:
+        ContinuadError: the file is not TOML.
+    """
+    path = directory / "settings.toml"
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ContinuadError(f"{path}: is not valid TOML ({error}). Mend or remove it.") from error
+
+
+@dataclass(frozen=True)
+class Examples:
+    """K example images of one task with what a run's last model says about them.
+
+    Attributes:
+        run: id of the run.
+        index: position of the task in the run's order; -1 if the file's name does not tell.
+        task: name of the task as in the file's name.
+        image: (K, H, W, 3) uint8.
+        mask: (K, H, W) bool, the truth; meaningless where `mask_known` (K,) is False.
+        map: (K, H, W) float32, raw anomaly maps.
+        decision: (K, H, W) bool, the predicted mask.
+        score: (K,) float32.
+        label: (K,) bool, True for a defective image.
+        flagged: (K,) bool, True where the model calls the image defective.
+        name: K names, such as "crack/000.png".
+        centre: the map's value on an ordinary good surface of this product.
+        threshold: the model's limit for the map of this product.
+    """
+
+    run: str
+    index: int
+    task: str
+    image: np.ndarray
+    mask: np.ndarray
+    mask_known: np.ndarray
+    map: np.ndarray
+    decision: np.ndarray
+    score: np.ndarray
+    label: np.ndarray
+    flagged: np.ndarray
+    name: tuple[str, ...]
+    centre: float
+    threshold: float
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+def find_examples(directory: Path, run: str) -> list[Path]:
+    """The example files of a run in training order; none where the run wrote none."""
+    folder = directory / "examples" / run
+    return sorted(folder.glob("*.npz"), key=lambda path: (_index(path), path.name)) if folder.is_dir() else []
+
+
+def load_examples(path: Path) -> Examples:
+    """One file of examples.
+
+    Raises:
+        ContinuadError: an array is missing or the file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return Examples(
+            run=path.parent.name,
+            index=_index(path),
+            task=path.stem.split("_", 1)[-1],
+            name=tuple(str(name) for name in arrays.pop("name")),
+            centre=float(arrays.pop("centre")),
+            threshold=float(arrays.pop("threshold")),
+            **{name: arrays[name] for name in _ARRAYS},
+        )
+    except KeyError as error:
+        raise ContinuadError(
+            f"{path}: the array {error} is missing. Remove the file or run the benchmark again."
+        ) from error
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ContinuadError(f"{path}: cannot be read ({error}). Remove it or run the benchmark again.") from error
+
+
+_ARRAYS = ("image", "mask", "mask_known", "map", "decision", "score", "label", "flagged")
+
+
+def _index(path: Path) -> int:
+    number = path.stem.split("_", 1)[0]
+    return int(number) if number.isdecimal() else -1
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
+    """Let `write` fill a temporary file beside `path`, then put it in place in one step.
+
+    Whoever reads `path` meanwhile sees the old file or the new one, never half of one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays: matplotlib and pandas choose the format by it.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-", suffix=path.suffix)
+    os.close(handle)
+    new = Path(name)
+    try:
+        write(new)
+        new.chmod(0o644)
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+    return path

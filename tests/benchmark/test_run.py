@@ -1,0 +1,185 @@
+"""A walk along a stream: its rows, and the same rows after being killed anywhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from toys import ToyAutoencoder, stream
+
+from continuad.benchmark import grid
+from continuad.benchmark.grid import Cell, build, cells, run_grid, write_rows
+from continuad.benchmark.run import run, run_name
+from continuad.detectors.padim import Padim
+from continuad.errors import ContinuadError
+from continuad.report.tables import matrix
+from continuad.settings import Settings
+from continuad.strategies.naive import Naive
+from continuad.strategies.pertask import PerTask
+from continuad.strategies.replay import Replay
+from continuad.strategy import Strategy
+
+TIMES = ("train_seconds", "inference_ms", "routing_ms_pooled", "routing_ms_lowest")
+
+
+def padim() -> Padim:
+    return Padim(image_size=64, channels=12)
+
+
+def without_times(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[~rows.metric.isin(TIMES)].reset_index(drop=True)
+
+
+def test_rows_of_a_run() -> None:
+    rows = run(stream(), PerTask(padim()))
+    scores = rows[rows.metric == "pixel_f1_max"]
+    assert list(zip(scores.after_task, scores.on_task, strict=True)) == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
+    assert set(rows.on_name) == {"zebra", "chess", "egg", ""}
+    assert {"task_accuracy_pooled", "routing_ms_lowest"} <= set(rows[rows.after_task == 2].metric)
+    assert (rows[rows.metric == "train_seconds"].on_task == rows[rows.metric == "train_seconds"].after_task).all()
+    assert set(rows[rows.on_task == -1].metric) == {"architecture_mb", "additional_mb", "inference_ms"}
+
+
+def test_bl_124_pertask_forgets_exactly_nothing_and_naive_does() -> None:
+    kept, lost = run(stream(), PerTask(padim())), run(stream(), Naive(padim()))
+    r, names = matrix(kept, "pixel_f1_max", kept.run.iloc[0])
+    assert names == ["zebra", "chess", "egg"]  # BL-127: the order of learning, not the alphabet's
+    assert all(r[after, on] == r[on, on] for after in range(3) for on in range(after + 1))
+    r, _ = matrix(lost, "pixel_auroc", lost.run.iloc[0])
+    assert r[2, 0] < r[0, 0]
+
+
+class Killed(BaseException):
+    """Not an Exception, so that nothing on the way may swallow it."""
+
+
+@pytest.mark.parametrize("moment", range(1, 9))
+@pytest.mark.parametrize("kind", [Replay, PerTask])
+def test_killed_anywhere_resumes_to_identical_rows(
+    kind: type[Strategy], moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at the n-th file that is put in place, or in the middle of learning the second task."""
+    whole = run(stream(), kind(padim()), tmp_path / "whole")
+    replaced, calls = os.replace, 0
+
+    def dying(source: str, target: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == moment:
+            raise Killed
+        replaced(source, target)
+
+    monkeypatch.setattr(os, "replace", dying)
+    try:
+        run(stream(), kind(padim()), tmp_path / "cut")
+    except Killed:
+        pass
+    monkeypatch.setattr(os, "replace", replaced)
+    again = run(stream(), kind(padim()), tmp_path / "cut")
+    pd.testing.assert_frame_equal(without_times(again), without_times(whole))
+
+
+def test_killed_while_learning_resumes_to_identical_rows(tmp_path: Path) -> None:
+    whole = run(stream(), Naive(ToyAutoencoder()), tmp_path / "whole")
+
+    def die(what: str, done: int, total: int) -> None:
+        if what == "learning chess" and done == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(stream(), Naive(ToyAutoencoder()), tmp_path / "cut", notify=die)
+    again = run(stream(), Naive(ToyAutoencoder()), tmp_path / "cut")
+    pd.testing.assert_frame_equal(without_times(again), without_times(whole))
+
+
+def test_bl_105_the_same_run_twice_gives_the_same_rows() -> None:
+    one, two = (without_times(run(stream(2), Naive(ToyAutoencoder(seed=4), seed=4))) for _ in range(2))
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_a_run_on_other_images_is_not_mixed_in(tmp_path: Path) -> None:
+    run(stream(1), Naive(padim()), tmp_path)
+    other = stream(1)
+    other[0].train.images[0] = 0
+    with pytest.raises(ContinuadError, match="other images"):
+        run(other, Naive(padim()), tmp_path)
+
+
+def test_bl_079_bl_017_what_cannot_be_measured_has_no_row() -> None:
+    tasks = stream(2)
+    tasks[0].test.labels[:] = False
+    tasks[0].test.masks[:] = False
+    tasks[1].test.mask_known[tasks[1].test.labels] = False
+    rows = run(tasks, Naive(padim()))
+    first, second = (set(rows[rows.on_task == t].metric) for t in (0, 1))
+    assert first == {"train_seconds", "steps"}
+    assert "image_auroc" in second
+    assert "pixel_auroc" not in second
+
+
+def settings(**given: object) -> Settings:
+    base = {"image_size": (64, 64), "strategy": ("naive", "pertask"), "options": {"padim.channels": 12}}
+    return Settings.of(base | given, "test")
+
+
+def test_a_grid_fills_one_folder_and_repeats_nothing(tmp_path: Path) -> None:
+    opened, asked = [], settings(seeds=(0, 1))
+
+    def open_stream(seed: int, order: int) -> list:
+        opened.append((seed, order))
+        return stream(2)
+
+    run_grid(asked, tmp_path, open_stream)
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    assert opened == [(0, 0), (1, 0)]
+    assert sorted(rows.run.unique()) == [f"padim-{s}-seed{k}-order0" for s in ("naive", "pertask") for k in (0, 1)]
+    pd.testing.assert_frame_equal(rows.fillna(""), pd.read_parquet(tmp_path / "rows.parquet").fillna(""))
+    assert not list((tmp_path / "runs").rglob("*.safetensors"))
+    grown = settings(seeds=(0, 1), strategy=("naive", "pertask", "average"))
+    run_grid(grown, tmp_path, open_stream)
+    assert len(write_rows(tmp_path)) == len(rows) + (rows.strategy == "naive").sum()  # as many rows as naive's
+    assert len(list((tmp_path / "examples").iterdir())) == 6
+
+
+def test_a_pair_that_does_not_apply_is_left_out_with_its_reason() -> None:
+    asked = settings(detector=("padim", "toys:ToyAutoencoder"), strategy=("naive", "average"))
+    kept, refused = cells(asked)
+    assert [(c.detector, c.strategy) for c in kept] == [
+        ("padim", "naive"),
+        ("padim", "average"),
+        ("toys:ToyAutoencoder", "naive"),
+    ]
+    assert "keeps none" in next(iter(refused.values()))
+    with pytest.raises(ContinuadError, match="nothing to run"):
+        cells(settings(detector=("toys:ToyAutoencoder",), strategy=("average",)))
+
+
+def test_options_reach_the_detector_and_unknown_ones_are_refused() -> None:
+    built = build(settings(), Cell("padim", "replay:7", 5, 0))
+    assert built.detector.channels == 12
+    assert built.exemplars == 7
+    assert built.seed == 5
+    with pytest.raises(ContinuadError, match="no option"):
+        build(settings(options={"padim.chanels": 12}), Cell("padim", "naive", 0, 0))
+
+
+def test_finished_runs_of_other_settings_are_refused(tmp_path: Path) -> None:
+    run_grid(settings(strategy=("naive",)), tmp_path, lambda *_: stream(1))
+    with pytest.raises(ContinuadError, match="other settings"):
+        run_grid(settings(strategy=("naive",), threshold="far:0.5"), tmp_path, lambda *_: stream(1))
+
+
+def test_examples_hold_everything_the_gallery_needs(tmp_path: Path) -> None:
+    strategy = PerTask(padim())
+    run(stream(2), strategy, examples=tmp_path)
+    folder = tmp_path / run_name(strategy, "pertask", 0)
+    with np.load(folder / "01_chess.npz") as kept:
+        assert kept["image"].shape[1:] == (64, 64, 3)
+        assert kept["map"].shape == kept["mask"].shape == kept["decision"].shape
+        assert kept["centre"] < kept["threshold"]
+        assert kept["label"].tolist()[0] is False
+        assert kept["name"][0].startswith("good/")
+    assert grid.ROWS == "rows.json"

@@ -1,0 +1,103 @@
+"""The plain answers at the top of a report, computed from rows."""
+
+from __future__ import annotations
+
+import pytest
+from report_cases import BEST, TWO, frame, line, run_rows
+
+from continuad.report.answers import Answer, answers, changes, headline, not_available, unfinished
+from continuad.report.tables import over_seeds, summarise
+
+NAN = float("nan")
+
+
+def answer(strategy: str, table: list[list[float]], names: list[str]) -> Answer:
+    """The answer for one strategy beside a single model that reaches 0.9 everywhere."""
+    single = [[0.9] * (after + 1) for after in range(len(table))]
+    rows = frame(
+        run_rows("single", {"pixel_f1_max": single}, names), run_rows(strategy, {"pixel_f1_max": table}, names)
+    )
+    found = answers(rows, over_seeds(summarise(rows)), "pixel_f1_max")
+    return next(one for one in found if one.strategy == strategy)
+
+
+def test_a_product_that_fell_is_named_with_its_numbers() -> None:
+    one = answer("naive", [[0.8], [0.5, 0.7], [0.1, 0.68, 0.6]], ["screw", "bolt", "nut"])
+    assert one.verdict == "yes"
+    assert one.sentence.startswith("Yes. screw fell from 0.80 to 0.10 in Pixel F1")
+    assert "1 of 2 earlier products lost more than 0.05, the mean change is −0.36" in one.sentence
+    assert one.worst == pytest.approx(-0.7)
+
+
+def test_nothing_lost_is_a_no_with_the_worst_change() -> None:
+    one = answer("pertask", [[0.8], [0.8, 0.85]], ["screw", "bolt"])
+    assert one.verdict == "no"
+    assert one.sentence == "No. Worst change of an earlier product: 0.000 Pixel F1 (screw, 0.800 → 0.800)."
+    assert "+0.100" in answer("replay:9", [[0.8], [0.9, 0.85]], ["screw", "bolt"]).sentence
+
+
+def test_a_small_loss_is_a_little() -> None:
+    assert answer("replay:9", [[0.8], [0.77, 0.8]], ["screw", "bolt"]).verdict == "a little"
+
+
+def test_what_never_knew_much_is_said_to_be_weak() -> None:
+    one = answer("average", [[0.2], [0.2, 0.25]], ["screw", "bolt"])
+    assert one.verdict == "no"
+    assert "weak throughout: 25 %" in one.sentence
+
+
+def test_the_mean_over_seeds_decides() -> None:
+    rows = line()
+    table = changes(rows, "pixel_f1_max", "padim", "naive")
+    assert table.loc["washer", "learned"] == pytest.approx(0.89)
+    assert table.loc["washer", "final"] == pytest.approx(0.59)
+    assert list(table.index) == ["washer"], "the last product is no earlier one"
+
+
+def test_references_and_first_products_have_nothing_to_forget() -> None:
+    assert answer("multitask", TWO, ["a", "b"]).verdict == "reference"
+    one = answer("naive", [[0.9]], ["a"])
+    assert one.verdict == "open"
+    assert headline([one], "pixel_f1_max", several=False).startswith("It cannot be said yet")
+
+
+def test_a_run_that_was_only_looked_at_in_the_end_is_open() -> None:
+    assert answer("naive", [[NAN], [0.5, 0.6]], ["a", "b"]).verdict == "open"
+
+
+def test_the_headline_sums_up_all_strategies() -> None:
+    rows = line()
+    found = answers(rows, over_seeds(summarise(rows)), "pixel_f1_max")
+    text = headline(found, "pixel_f1_max", several=False)
+    assert text == "Not with pertask; yes with naive. Best at the end: pertask, with a mean Pixel F1 of 0.790."
+
+
+def test_a_run_that_is_still_going_is_told() -> None:
+    rows = frame(
+        run_rows("naive", {"pixel_f1_max": TWO}, ["a", "b"]),
+        run_rows("pertask", {"pixel_f1_max": [[0.8]]}, ["a", "b"]),
+    )
+    assert unfinished(rows, {}) == ["padim-pertask-seed0-order0: 1 of 2 products"]
+    settings = {
+        "folders": ["a", "b"],
+        "detector": ["padim"],
+        "strategy": ["naive", "pertask", "replay:9", "ewc"],
+        "seeds": [0],
+        "orders": 1,
+        "notes": ["padim × ewc does not apply: it learns without gradients"],
+    }
+    assert unfinished(rows, settings) == [
+        "padim-pertask-seed0-order0: 1 of 2 products",
+        "padim with replay:9: 1 of 1 runs without a product yet",
+    ]
+    assert unfinished(line(), {"folders": ["washer", "bolt"]}) == []
+    assert len(unfinished(line(), {"folders": ["washer", "bolt", "nut"]})) == 6
+
+
+def test_what_is_missing_is_named_with_its_reason() -> None:
+    with_gap = frame(run_rows("naive", {"pixel_f1_max": [[0.9], [0.6, NAN]], "image_f1_max": BEST}, ["washer", "bolt"]))
+    said = not_available(with_gap, over_seeds(summarise(with_gap)), {"notes": ["bolt: masks are missing"]})
+    assert said[0] == "bolt: masks are missing"
+    assert any(text.startswith("Pixel metrics of bolt: none of its test images has") for text in said)
+    assert any("“single” was not run" in text for text in said)
+    assert not any(text.startswith("Image metrics") for text in said)

@@ -1,0 +1,216 @@
+"""Every strategy on hand-made streams: what it learns from, what it keeps, what it forgets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from toys import ToyAutoencoder, images_of, stream
+
+from continuad.batches import in_order
+from continuad.benchmark.evaluate import evaluate
+from continuad.cost import footprint
+from continuad.detectors.padim import Padim
+from continuad.errors import ContinuadError
+from continuad.strategies.accumulate import Accumulate
+from continuad.strategies.average import Average
+from continuad.strategies.multitask import Multitask
+from continuad.strategies.naive import Naive
+from continuad.strategies.pertask import PerTask
+from continuad.strategies.replay import Replay
+from continuad.strategies.single import Single
+from continuad.strategy import Strategy
+
+TASKS = stream()
+
+
+def padim() -> Padim:
+    return Padim(image_size=64, channels=12)
+
+
+def taught(strategy: Strategy, tasks: int = 3) -> Strategy:
+    for task in list(strategy.view(TASKS))[:tasks]:
+        strategy.learn(task)
+    return strategy
+
+
+def test_naive_is_the_newest_task_alone() -> None:
+    alone = Naive(padim())
+    alone.learn(TASKS[2])
+    x = torch.from_numpy(TASKS[2].test.images)
+    assert torch.equal(taught(Naive(padim())).predict(x).map, alone.predict(x).map)
+
+
+def test_naive_training_goes_on_from_the_last_weights() -> None:
+    detector = ToyAutoencoder()
+    strategy = taught(Naive(detector), 1)
+    before = {k: v.clone() for k, v in detector.weights().items()}
+    strategy.steps = 1
+    strategy.learn(TASKS[1])
+    moved = max(float((v - before[k]).abs().max()) for k, v in detector.weights().items())
+    assert 0 < moved < 0.01  # one Adam step of 1e-3, not a fresh start
+
+
+def test_accumulate_equals_multitask_for_gaussians() -> None:
+    pooled, union = taught(Accumulate(padim())), taught(Multitask(padim()))
+    assert float(pooled.detector.stats["count"]) == 36
+    for task in TASKS:
+        x = torch.from_numpy(task.test.images)
+        torch.testing.assert_close(pooled.predict(x).map, union.predict(x).map, rtol=2e-3, atol=2e-3)
+
+
+def test_accumulate_memory_stays_that_of_one_task() -> None:
+    one, three = taught(Accumulate(padim()), 1), taught(Accumulate(padim()), 3)
+    assert footprint(one) == footprint(three)
+
+
+def test_average_is_algorithm_5_1() -> None:
+    means, covariances = [], []
+    for task in TASKS:
+        alone = padim()
+        Naive(alone).learn(task)
+        moments = alone.moments()
+        assert moments is not None
+        means.append(moments["mean"])
+        covariances.append(moments["covariance"])
+    mean, covariance = torch.zeros_like(means[0]), torch.zeros_like(covariances[0])
+    for i in range(3):
+        mean = mean * i / (i + 1) + means[i] / (i + 1)
+        covariance = covariance * i / (i + 1) + covariances[i] / (i + 1)
+    found = taught(Average(padim())).detector.moments()
+    assert found is not None
+    torch.testing.assert_close(found["mean"], mean, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found["covariance"], covariance, rtol=1e-3, atol=1e-3 * float(covariance.abs().max()))
+
+
+def test_average_refuses_what_has_no_moments() -> None:
+    with pytest.raises(ContinuadError, match="keeps none"):
+        Average(ToyAutoencoder())
+
+
+def test_replay_learns_new_images_and_exemplars_together() -> None:
+    strategy = taught(Replay(padim(), 8), 2)
+    exemplars = 8 - len(strategy.memory.part(held_out=True).images)  # type: ignore[union-attr]
+    # the second task learned its 12 images and the first task's exemplars, when they had the memory alone
+    assert float(strategy.detector.stats["count"]) == 12 + 8 - 1
+    assert exemplars >= 6
+
+
+def test_replay_calibrates_on_all_tasks() -> None:
+    strategy = taught(Replay(padim(), 12), 2)
+    held = strategy.calibration(TASKS[2])
+    assert len(held) == 4 + len(strategy.memory.part(held_out=True))  # type: ignore[operator]
+    with pytest.raises(ContinuadError, match="at least 1"):
+        Replay(padim(), 0)
+
+
+def test_multitask_shows_all_images_so_far_and_starts_again() -> None:
+    strategy = Multitask(padim())
+    assert [len(t.train) for t in strategy.view(TASKS)] == [12, 24, 36]
+    assert float(taught(strategy, 2).detector.stats["count"]) == 24
+
+
+@pytest.mark.parametrize("kind", [Single, PerTask])
+@pytest.mark.parametrize("detector", [padim, ToyAutoencoder])
+def test_experts_never_change(kind: type[Strategy], detector: type) -> None:
+    strategy = taught(kind(detector()), 1)
+    x = torch.from_numpy(TASKS[0].test.images)
+    before = strategy.predict(x, task=0)
+    for task in TASKS[1:]:
+        strategy.learn(task)
+    after = strategy.predict(x, task=0)
+    assert torch.equal(before.map, after.map)
+    assert torch.equal(before.score, after.score)
+
+
+def test_single_must_be_told_the_task() -> None:
+    with pytest.raises(ContinuadError, match="must be told the task"):
+        taught(Single(padim()), 1).predict(torch.from_numpy(TASKS[0].test.images))
+
+
+def test_single_trains_every_model_from_the_same_start() -> None:
+    first, second = Single(ToyAutoencoder()), Single(ToyAutoencoder())
+    first.learn(TASKS[0])
+    for strategy in (first, second):
+        strategy.learn(TASKS[1])
+    x = torch.from_numpy(TASKS[1].test.images)
+    assert torch.equal(first.predict(x, 1).map, second.predict(x, 1).map)
+
+
+@pytest.mark.parametrize("router", ["pooled", "lowest"])
+def test_pertask_finds_the_task_of_an_image(router: str) -> None:
+    strategy = taught(PerTask(padim(), router))  # type: ignore[arg-type]
+    for task in TASKS:
+        values, _ = evaluate(strategy, task)
+        assert values["task_accuracy"] == 1.0
+        assert values["pixel_auroc"] == values["oracle_pixel_auroc"]
+
+
+def test_bl_131_a_wrong_route_is_seen_in_the_accuracy_and_costs_something() -> None:
+    strategy = taught(PerTask(padim()))
+    means = strategy.pooled.kept  # type: ignore[union-attr]
+    means["0/mean"], means["1/mean"] = means["1/mean"], means["0/mean"]
+    values, _ = evaluate(strategy, TASKS[0])
+    assert values["task_accuracy"] == 0.0
+    assert values["pixel_f1_max"] < values["oracle_pixel_f1_max"]
+
+
+def test_pertask_scores_are_comparable_between_products() -> None:
+    strategy = taught(PerTask(padim()))
+    for task in TASKS:
+        found = strategy.predict(next(in_order(task.val, 16)).image)
+        assert float(found.score.max()) == pytest.approx(1.0, abs=1e-4)  # the limit is the highest held-out score
+        assert float(found.map.mean()) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_pertask_can_answer_none_of_these() -> None:
+    strategy = taught(PerTask(padim(), reject=2.0), 2)
+    known = strategy.predict(torch.from_numpy(TASKS[0].val.images)).task
+    unknown = strategy.predict(torch.from_numpy(TASKS[2].val.images)).task
+    assert known is not None
+    assert unknown is not None
+    assert known.tolist() == [0] * 4
+    assert unknown.tolist() == [-1] * 4
+
+
+def test_batches_of_mixed_products_equal_separate_ones() -> None:
+    strategy = taught(PerTask(padim()))
+    parts = [torch.from_numpy(task.test.images[:3]) for task in TASKS]
+    mixed = strategy.predict(torch.cat(parts)[[0, 3, 6, 1, 4, 7, 2, 5, 8]])
+    for t, part in enumerate(parts):
+        torch.testing.assert_close(mixed.map[t::3], strategy.predict(part).map, rtol=1e-4, atol=1e-4)
+
+
+def test_bl_055_memory_grows_by_one_expert_a_task_and_nothing_else() -> None:
+    weights = [footprint(taught(PerTask(padim()), n)).additional for n in (1, 2, 3)]
+    assert weights[1] - weights[0] == pytest.approx(weights[2] - weights[1])
+    assert footprint(taught(Naive(padim()), 3)) == footprint(taught(Naive(padim()), 1))
+
+
+def test_bl_027_bl_128_test_labels_never_steer_learning() -> None:
+    """Shuffled test labels and masks leave the model and its limits bit-identical."""
+    rng = np.random.default_rng(0)
+    for kind in (Naive, Accumulate, Average, Multitask, PerTask, Replay):
+        states = []
+        for shuffle in (False, True):
+            tasks = stream(2)
+            for task in tasks if shuffle else []:
+                rng.shuffle(task.test.labels)
+                task.test.masks[:] = rng.random(task.test.masks.shape) > 0.5
+            strategy = kind(padim())
+            for task in strategy.view(tasks):
+                strategy.learn(task)
+                evaluate(strategy, task)
+            states.append(strategy.state_dict())
+        assert states[0].keys() == states[1].keys()
+        assert all(torch.equal(v, states[1][k]) for k, v in states[0].items()), kind
+
+
+def test_the_limits_of_a_single_held_out_image_are_finite() -> None:
+    detector = padim()
+    detector.begin(iter(()), "restart")
+    one = images_of(0, 1, defects=False, seed=0)
+    detector.step(torch.from_numpy(one.images))
+    detector.finish()
+    detector.calibrate(in_order(one, 1))
+    assert all(np.isfinite(detector.limits()))

@@ -1,0 +1,104 @@
+"""Every detector under every strategy: learn, predict, save, reload, resume, count bytes, same scores.
+
+A new file in detectors/ or strategies/ is covered by being there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from toys import SIZE, ToyAutoencoder, stream
+
+from continuad.cost import MEGABYTE, footprint
+from continuad.detector import Detector
+from continuad.errors import ContinuadError
+from continuad.model_file import load_into, load_model, save_model
+from continuad.names import applicable, detectors, make_detector, make_strategy, settings, strategies
+from continuad.strategy import Strategy
+
+SMALL = {"image_size": SIZE, "channels": 12, "exemplars": 6, "seed": 1}
+GUEST = f"{ToyAutoencoder.__module__}:{ToyAutoencoder.__name__}"
+PAIRS = [(d, s) for d in [*detectors(), GUEST] for s in strategies()]
+
+
+def build(detector: str, strategy: str) -> Strategy:
+    kinds = {**detectors(), GUEST: ToyAutoencoder}
+    made = make_detector(detector, **applicable(kinds[detector], SMALL))
+    return make_strategy(strategy, made, **applicable(strategies()[strategy], SMALL))
+
+
+@pytest.mark.parametrize(("detector", "strategy"), PAIRS)
+def test_pair(detector: str, strategy: str, tmp_path: Path) -> None:
+    kind = {**detectors(), GUEST: ToyAutoencoder}[detector]
+    if strategies()[strategy].refuses(kind):
+        with pytest.raises(ContinuadError):
+            build(detector, strategy)
+        return
+    tasks = stream()
+    whole = build(detector, strategy)
+    for task in whole.view(tasks):
+        whole.learn(task)
+
+    interrupted = build(detector, strategy)
+    for task in list(interrupted.view(tasks))[:2]:
+        interrupted.learn(task)
+    save_model(interrupted, tmp_path / "model")
+    resumed = build(detector, strategy)
+    load_into(resumed, tmp_path / "model")
+    resumed.learn(list(resumed.view(tasks))[2])
+
+    save_model(whole, tmp_path / "whole")
+    reloaded, _ = load_model(tmp_path / "whole")
+    told = 1 if whole.needs_task else None
+    x = torch.from_numpy(tasks[1].test.images)
+    found = whole.predict(x, told)
+    assert found.map.shape == (8, SIZE, SIZE)
+    assert torch.isfinite(found.map).all()
+    assert torch.isfinite(found.score).all()
+    for other in (resumed, reloaded):
+        again = other.predict(x, told)
+        assert torch.equal(again.map, found.map)
+        assert torch.equal(again.score, found.score)
+        assert other.limits(1) == whole.limits(1)
+        assert footprint(other) == footprint(whole)
+
+
+@pytest.mark.parametrize(("detector", "strategy"), PAIRS)
+def test_bytes_counted_are_bytes_saved(detector: str, strategy: str, tmp_path: Path) -> None:
+    """Additional memory, and what is trained, equal the saved tensors; frozen backbones are named, not saved."""
+    if strategies()[strategy].refuses({**detectors(), GUEST: ToyAutoencoder}[detector]):
+        pytest.skip("not applicable")
+    model = build(detector, strategy)
+    for task in list(model.view(stream(2))):
+        model.learn(task)
+    save_model(model, tmp_path)
+    on_disk = sum(f.stat().st_size for f in tmp_path.glob("*.safetensors")) / MEGABYTE
+    frozen = {id(p): p.nbytes for m in model.modules() for p in m.parameters() if not p.requires_grad}
+    counted = sum(footprint(model)) - sum(frozen.values()) / MEGABYTE
+    assert on_disk == pytest.approx(counted, abs=0.02)
+
+
+@pytest.mark.parametrize("name", [*detectors(), *strategies()])
+def test_the_constructor_is_the_configuration(name: str) -> None:
+    made: Detector | Strategy
+    if name in detectors():
+        made = make_detector(name, **applicable(detectors()[name], SMALL))
+        assert settings(make_detector(name, **settings(made))) == settings(made)
+        assert settings(made)["seed"] == 1
+    else:
+        made = build("padim", name)
+        assert settings(made)["seed"] == 1
+    assert type(made).__doc__
+
+
+def test_no_detector_name_in_a_strategy_nor_the_reverse() -> None:
+    """Orthogonality: a file of one kind names no file of the other, nor do loop, memory and router."""
+    package = Path(__file__).parents[1] / "src" / "continuad"
+    neutral = [package / f"{n}.py" for n in ("fit", "memory", "routing", "experts", "strategy", "detector", "batches")]
+    for file in [*(package / "strategies").glob("*.py"), *neutral]:
+        code = file.read_text(encoding="utf-8")
+        assert not [d for d in detectors() if f"detectors.{d}" in code or f'"{d}"' in code], file
+    for file in (package / "detectors").glob("*.py"):
+        assert "strateg" not in file.read_text(encoding="utf-8"), file
