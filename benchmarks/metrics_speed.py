@@ -114,9 +114,7 @@ def main() -> None:
     if not isinstance(sklearn, str) and not isinstance(aupro, str):
         found["scikit-learn + anomalib (all four, sum)"] = (sklearn[0] + aupro[0], sklearn[1] | aupro[1])
 
-    print(
-        f"{options.maps} maps of {options.size}², {masks.mean():.2%} defect pixels; best of {options.repeats}"
-    )
+    print(f"{options.maps} maps of {options.size}², {masks.mean():.2%} defect pixels; best of {options.repeats}")
     print(f"turns on {os.cpu_count()} cores ({platform.machine()}), NumPy {np.__version__}\n")
     print("| | seconds | ratio to continuad | difference |")
     print("|---|---:|---:|---|")

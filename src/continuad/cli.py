@@ -27,15 +27,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Folders = Annotated[
-    list[Path] | None, typer.Argument(help="Product folders, in learning order.", show_default=False)
-]
+Folders = Annotated[list[Path] | None, typer.Argument(help="Product folders, in learning order.", show_default=False)]
 StreamName = Annotated[
     str, typer.Option("--stream", help="A known stream: thesis10, mvtec15, realset, visa, btad, mpdd.")
 ]
-Root = Annotated[
-    Path | None, typer.Option(help="Folder that holds the known stream's products.", show_default=False)
-]
+Root = Annotated[Path | None, typer.Option(help="Folder that holds the known stream's products.", show_default=False)]
 
 
 @app.command()
@@ -66,9 +62,7 @@ def check_data(
     folders: Folders = None,
     stream: StreamName = "",
     root: Root = None,
-    image_size: Annotated[
-        int, typer.Option(help="Working size that duplicates and statistics are judged at.")
-    ] = 256,
+    image_size: Annotated[int, typer.Option(help="Working size that duplicates and statistics are judged at.")] = 256,
     val_share: Annotated[float, typer.Option(help="Share of the train images that would be held out.")] = 0.1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -80,9 +74,7 @@ def check_data(
     from continuad.data.audit_view import view
 
     with Bars() as bars:
-        found = audit(
-            _folders(folders, stream, root), image_size=image_size, val_share=val_share, progress=bars.step
-        )
+        found = audit(_folders(folders, stream, root), image_size=image_size, val_share=val_share, progress=bars.step)
     if as_json:
         print(json.dumps([product.to_dict() for product in found], indent=1, ensure_ascii=False))
     else:
@@ -101,28 +93,22 @@ def bench(
     strategy: Annotated[
         str, typer.Option(help="Comma-separated, with values as in replay:300.")
     ] = "naive,replay:300,pertask",
-    out: Annotated[
-        Path, typer.Option(help="Results folder; the same command goes on where it was stopped.")
-    ] = Path("results"),
+    out: Annotated[Path, typer.Option(help="Results folder; the same command goes on where it was stopped.")] = Path(
+        "results"
+    ),
     image_size: Annotated[str, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = "256",
     backbone: Annotated[str, typer.Option(help="Any timm name.")] = "tf_efficientnet_lite0",
     weights_file: Annotated[
         Path | None, typer.Option(help="Backbone weights (.safetensors, .pth).", show_default=False)
     ] = None,
-    download: Annotated[
-        bool, typer.Option(help="Let timm fetch backbone weights from the internet.")
-    ] = False,
+    download: Annotated[bool, typer.Option(help="Let timm fetch backbone weights from the internet.")] = False,
     seed: Annotated[int | None, typer.Option(help="One run with this seed.", show_default="0")] = None,
     seeds: Annotated[int | None, typer.Option(help="Runs with seeds 0 to K-1.", show_default=False)] = None,
-    orders: Annotated[
-        int, typer.Option(help="Orders of the products: as given, then seeded permutations.")
-    ] = 1,
+    orders: Annotated[int, typer.Option(help="Orders of the products: as given, then seeded permutations.")] = 1,
     steps: Annotated[
         int, typer.Option(help="Optimiser steps a task for gradient detectors; 0: their own default.")
     ] = 0,
-    val_share: Annotated[
-        float, typer.Option(help="Share of the good train images held out for limits.")
-    ] = 0.1,
+    val_share: Annotated[float, typer.Option(help="Share of the good train images held out for limits.")] = 0.1,
     threshold: Annotated[
         str, typer.Option(help="far:RATE (false alarms) or area:PIXELS (smallest defect).")
     ] = "far:0.01",
@@ -218,9 +204,7 @@ def list_names(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.
             table.add_row(name, _first_line(kind))
         out_console.print(table, "")
     reasons = [f"{d} × {s}: {reason}" for d, row in refused.items() for s, reason in row.items() if reason]
-    out_console.print(
-        "Every pair applies." if not reasons else "Pairs that do not apply:\n" + "\n".join(reasons)
-    )
+    out_console.print("Every pair applies." if not reasons else "Pairs that do not apply:\n" + "\n".join(reasons))
 
 
 def _bench(settings: Settings, out: Path, keep_models: bool) -> None:
@@ -306,9 +290,7 @@ def _size(text: str) -> tuple[int, int]:
     try:
         return int(height), int(width or height)
     except ValueError:
-        raise ContinuadError(
-            f"--image-size {text}: give a side in pixels (256) or HEIGHTxWIDTH (256x384)"
-        ) from None
+        raise ContinuadError(f"--image-size {text}: give a side in pixels (256) or HEIGHTxWIDTH (256x384)") from None
 
 
 def _options(texts: Sequence[str]) -> dict[str, Any]:

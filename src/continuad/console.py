@@ -62,9 +62,7 @@ class BenchBars(Bars):
 
     def cell(self, cell: Any, number: int, runs: int) -> None:
         """A run begins."""
-        name = f"{cell.detector} {cell.strategy} seed {cell.seed}" + (
-            f" order {cell.order}" if cell.order else ""
-        )
+        name = f"{cell.detector} {cell.strategy} seed {cell.seed}" + (f" order {cell.order}" if cell.order else "")
         self.done, self.doing = number * self.tasks, ""
         self.progress.update(self.whole, description=f"run {number + 1}/{runs} {name}", completed=self.done)
         if not err_console.is_terminal:

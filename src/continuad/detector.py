@@ -36,7 +36,8 @@ class Detector(nn.Module):
 
     def __init__(self, image_size: int | tuple[int, int]):
         super().__init__()
-        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.image_size = (height, width)
         if min(self.image_size) < self.minimum_size:
             name = type(self).__name__
             raise ContinuadError(

@@ -41,9 +41,7 @@ class Memory(nn.Module):
         parts = [(images, torch.full((len(images),), task.index), held)]
         for t in self.known():
             mine = torch.nonzero(self.store["task"] == t).flatten()[: shares[int(t)]]
-            parts.insert(
-                -1, (self.store["images"][mine], self.store["task"][mine], self.store["held_out"][mine])
-            )
+            parts.insert(-1, (self.store["images"][mine], self.store["task"][mine], self.store["held_out"][mine]))
         for name, column in zip(("images", "task", "held_out"), zip(*parts, strict=True), strict=True):
             self.store[name] = torch.cat(column)
 

@@ -43,7 +43,7 @@ def describe(strategy: Strategy) -> dict[str, Any]:
     )
 
 
-def save_model(strategy: Strategy, folder: Path, extra: dict[str, Any] | None = None) -> None:
+def save_model(strategy: Strategy, folder: Path | str, extra: dict[str, Any] | None = None) -> None:
     """Write everything a strategy learned, and `extra` plain values beside it.
 
     The manifest is replaced last and at once: a process killed at any moment leaves the previous or the new
@@ -53,6 +53,7 @@ def save_model(strategy: Strategy, folder: Path, extra: dict[str, Any] | None = 
     Raises:
         ContinuadError: the disk is full or not writable; the previous version is untouched.
     """
+    folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files, places = _write_tensors(_distinct(strategy), folder)
@@ -79,12 +80,13 @@ def save_model(strategy: Strategy, folder: Path, extra: dict[str, Any] | None = 
         stale.unlink()
 
 
-def load_model(folder: Path) -> tuple[Strategy, dict[str, Any]]:
+def load_model(folder: Path | str) -> tuple[Strategy, dict[str, Any]]:
     """The strategy that `save_model` wrote, on the CPU, and its `extra` values.
 
     Raises:
         ContinuadError: no model there, a newer format, damaged files or other backbone weights.
     """
+    folder = Path(folder)
     manifest = read_manifest(folder)
     detector = make_detector(manifest["detector"]["name"], **manifest["detector"]["options"])
     strategy = make_strategy(manifest["strategy"]["name"], detector, **manifest["strategy"]["options"])
@@ -102,14 +104,11 @@ def load_into(strategy: Strategy, folder: Path) -> dict[str, Any]:
     for part, wanted in describe(strategy).items():
         if manifest[part] != wanted:
             raise ContinuadError(
-                f"the model in {folder} was made with other settings of its {part}: "
-                f"{manifest[part]}, not {wanted}"
+                f"the model in {folder} was made with other settings of its {part}: {manifest[part]}, not {wanted}"
             )
     for place, fingerprint in _fingerprints(strategy).items():
         if manifest["backbones"].get(place) != fingerprint:
-            raise ContinuadError(
-                f"the model in {folder} was learned with other backbone weights; use the same file"
-            )
+            raise ContinuadError(f"the model in {folder} was learned with other backbone weights; use the same file")
     tensors: dict[str, Tensor] = {}
     for file in {place["file"] for place in manifest["tensors"].values()}:
         try:
@@ -119,9 +118,7 @@ def load_into(strategy: Strategy, folder: Path) -> dict[str, Any]:
     found = {name: tensors[place["key"]] for name, place in manifest["tensors"].items()}
     missing = set(strategy.load_state_dict(found, strict=False).missing_keys) & set(_distinct(strategy))
     if missing:
-        raise ContinuadError(
-            f"the model in {folder} lacks {sorted(missing)}; it was written by another version"
-        )
+        raise ContinuadError(f"the model in {folder} lacks {sorted(missing)}; it was written by another version")
     strategy.eval()
     return manifest["extra"]
 
@@ -159,7 +156,8 @@ def _distinct(strategy: Strategy) -> dict[str, Tensor]:
 def _write_tensors(tensors: dict[str, Tensor], folder: Path) -> tuple[set[str], dict[str, dict[str, str]]]:
     """Write tensors that are not there yet; where each name is found. Names that share storage share a key."""
     keys: dict[tuple[int, tuple[int, ...], torch.dtype], str] = {}
-    places, small = {}, {}
+    places: dict[str, dict[str, str]] = {}
+    small: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         key = keys.setdefault((tensor.data_ptr() or id(tensor), tuple(tensor.shape), tensor.dtype), name)
         if key != name:
@@ -191,5 +189,5 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in tensors.items():
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

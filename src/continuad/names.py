@@ -84,9 +84,7 @@ def _options(kind: type) -> list[str]:
 def _construct(kind: type[Kind], name: str, options: dict[str, Any]) -> Kind:
     unknown = sorted(set(options) - set(_options(kind)) - {"detector"})
     if unknown:
-        raise ContinuadError(
-            f"'{name}' has no option {', '.join(unknown)}; it has {', '.join(_options(kind))}"
-        )
+        raise ContinuadError(f"'{name}' has no option {', '.join(unknown)}; it has {', '.join(_options(kind))}")
     return kind(**options)
 
 

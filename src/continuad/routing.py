@@ -47,9 +47,7 @@ class PooledRouter(nn.Module):
         self.kept[f"{task}/mean"] = z.mean(0).float()
         self.kept[f"{task}/variance"] = z.var(0, correction=0).float()
         held = torch.cat([self.embed(batch.image) for batch in held_out])
-        self.kept[f"{task}/reach"] = (
-            ((held - self.kept[f"{task}/mean"]) / self._deviation()).norm(dim=1).max()
-        )
+        self.kept[f"{task}/reach"] = ((held - self.kept[f"{task}/mean"]) / self._deviation()).norm(dim=1).max()
 
     def known(self) -> list[int]:
         """Tasks learned, in order."""

@@ -111,9 +111,7 @@ class Settings:
             elif isinstance(wanted, float) and isinstance(value, int):
                 value = float(value)
             if type(value) is not type(wanted):
-                raise ContinuadError(
-                    f"{where}: setting '{name}' must be {type(wanted).__name__}, not {value!r}"
-                )
+                raise ContinuadError(f"{where}: setting '{name}' must be {type(wanted).__name__}, not {value!r}")
             checked[name] = value
         return cls(**checked)
 
@@ -145,6 +143,4 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    return next(
-        (x.partition(":")[2].strip() for x in lines if x.startswith("model name")), platform.machine()
-    )
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), platform.machine())

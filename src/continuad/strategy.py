@@ -49,9 +49,7 @@ class Strategy(nn.Module):
     def refuses(cls, detector: type[Detector]) -> str | None:
         """Why this strategy cannot serve that kind of detector, or None when it can."""
         if cls.needs_gradients and detector.learns_by != "gradient":
-            return (
-                f"{cls.__name__} edits gradients, but {detector.__name__} learns by statistics and has none"
-            )
+            return f"{cls.__name__} edits gradients, but {detector.__name__} learns by statistics and has none"
         return None
 
     def view(self, stream: Sequence[Task]) -> Sequence[Task]:

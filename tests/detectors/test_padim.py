@@ -221,3 +221,12 @@ def test_another_image_size_is_refused() -> None:
 def test_impossible_options_are_refused(options: dict) -> None:
     with pytest.raises(ContinuadError):
         small(**options)
+
+
+def test_maps_equal_anomalibs() -> None:
+    """Golden values of anomalib 2.7.0 with the same weights and channels (benchmarks/golden_padim.py)."""
+    with np.load(Path(__file__).parent / "golden" / "padim_anomalib.npz") as golden:
+        detector = learn(small(epsilon=0.01001), TRAIN)
+        found = detector.predict(torch.from_numpy(TEST.images[2:5]))
+        np.testing.assert_allclose(found.map, golden["map"], rtol=1e-3)
+        np.testing.assert_allclose(found.score, golden["score"], rtol=1e-3)

@@ -14,9 +14,9 @@ from continuad.metrics import ranking
 from continuad.metrics.ranking import auroc, average_precision, best_f1, rank
 
 labels_of_20 = arrays(np.bool_, 20).filter(lambda a: 0 < a.sum() < a.size)
-scores_of_20 = arrays(
-    np.float32, 20, elements=st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
-) | arrays(np.float32, 20, elements=st.integers(-3, 3))
+scores_of_20 = arrays(np.float32, 20, elements=st.floats(-1e6, 1e6, width=32, allow_subnormal=False)) | arrays(
+    np.float32, 20, elements=st.integers(-3, 3)
+)
 
 
 def sklearn_f1_max(labels: np.ndarray, scores: np.ndarray) -> float:

@@ -19,7 +19,19 @@ from continuad.names import name_of
 from continuad.strategy import Strategy
 from continuad.types import Task
 
-COLUMNS = ["run", "detector", "strategy", "seed", "order", "after_task", "after_name", "on_task", "on_name", "metric", "value"]
+COLUMNS = [
+    "run",
+    "detector",
+    "strategy",
+    "seed",
+    "order",
+    "after_task",
+    "after_name",
+    "on_task",
+    "on_name",
+    "metric",
+    "value",
+]
 Rows = list[dict[str, Any]]
 Notify = Callable[[str, int, int], None]
 
@@ -70,7 +82,7 @@ def run(
         found[task.index] |= spent
         found[-1] = _costs(strategy, stream[task.index])
         names = {i: t.name for i, t in enumerate(stream)} | {-1: ""}
-        base = {"run": run_id, "detector": name_of(strategy.detector), "strategy": label}
+        base: dict[str, Any] = {"run": run_id, "detector": name_of(strategy.detector), "strategy": label}
         base |= {"seed": strategy.seed, "order": order, "after_task": task.index, "after_name": task.name}
         rows += [
             base | {"on_task": on, "on_name": names[on], "metric": metric, "value": value}
@@ -106,9 +118,7 @@ def _resume(strategy: Strategy, into: Path, stamp: str) -> tuple[Rows, int]:
         return [], 0
     extra = load_into(strategy, into)
     if extra.get("stream") != stamp:
-        raise ContinuadError(
-            f"{into} holds a run on other images or another order; choose another output folder"
-        )
+        raise ContinuadError(f"{into} holds a run on other images or another order; choose another output folder")
     return extra["rows"], extra["cursor"]
 
 

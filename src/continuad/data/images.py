@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 import torch
@@ -83,7 +83,5 @@ class Joined(Dataset[Batch]):
         """Several images at once, in the order asked for."""
         ends = np.cumsum([len(part) for part in self.parts])
         owner = np.searchsorted(ends, indices, side="right")
-        rows = [
-            self.parts[o][i - int(ends[o]) + len(self.parts[o])] for o, i in zip(owner, indices, strict=True)
-        ]
+        rows = [self.parts[o][i - int(ends[o]) + len(self.parts[o])] for o, i in zip(owner, indices, strict=True)]
         return Batch(*(torch.stack(column) for column in zip(*rows, strict=True)))

@@ -46,6 +46,7 @@ class Padim(Detector):
     """
 
     learns_by = "statistics"
+    drawn: Tensor
 
     def __init__(
         self,
@@ -120,9 +121,7 @@ class Padim(Detector):
         ridge = self.epsilon * torch.eye(self.channels, dtype=torch.float64, device=factor.device)
         parts = zip(covariance.split(POSITIONS_AT_ONCE), factor.split(POSITIONS_AT_ONCE), strict=True)
         for out, part in parts:
-            lower = torch.linalg.solve_triangular(
-                part.double(), torch.eye(self.channels).to(ridge), upper=False
-            )
+            lower = torch.linalg.solve_triangular(part.double(), torch.eye(self.channels).to(ridge), upper=False)
             out.copy_(lower @ lower.mT - ridge)
         return covariance
 
@@ -160,9 +159,7 @@ class Padim(Detector):
         if "factor" not in self.stats:
             raise ContinuadError("PaDiM is not trained yet: learn a task first")
         if tuple(images.shape[-2:]) != self.image_size:
-            raise ContinuadError(
-                f"images are {tuple(images.shape[-2:])}, but PaDiM learned {self.image_size}"
-            )
+            raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but PaDiM learned {self.image_size}")
         x, grid_size = self.embed(images)
         deviations = x - self.stats["mean"][:, None]
         distances = torch.bmm(deviations, self.stats["factor"].mT).norm(dim=-1)  # (L, B)

@@ -126,9 +126,7 @@ def _matrix(R: ArrayLike, after: int) -> tuple[Matrix, int]:
 def _per_task(values: ArrayLike, matrix: Matrix, name: str) -> Matrix:
     array = np.asarray(values, dtype=np.float64)
     if array.shape != (len(matrix),):
-        raise ContinuadError(
-            f"{name} has shape {array.shape}: give one value for each of the {len(matrix)} tasks"
-        )
+        raise ContinuadError(f"{name} has shape {array.shape}: give one value for each of the {len(matrix)} tasks")
     return array
 
 

@@ -69,9 +69,7 @@ def f1_at(scores: ArrayLike, labels: ArrayLike, threshold: float) -> float:
     """
     values, positive = np.asarray(scores), np.asarray(labels) != 0
     if values.shape != positive.shape:
-        raise ContinuadError(
-            f"scores have shape {values.shape}, labels {positive.shape}: give one label a score"
-        )
+        raise ContinuadError(f"scores have shape {values.shape}, labels {positive.shape}: give one label a score")
     if np.isnan(values).any():
         raise ContinuadError("scores hold NaN: metrics need finite scores")
     hits, flagged = flag_counts(values, positive, threshold)

@@ -74,9 +74,7 @@ def rank(scores: ArrayLike, labels: ArrayLike) -> Ranking:
     """
     values, positive = np.asarray(scores), np.asarray(labels) != 0
     if values.shape != positive.shape:
-        raise ContinuadError(
-            f"scores have shape {values.shape}, labels {positive.shape}: give one label a score"
-        )
+        raise ContinuadError(f"scores have shape {values.shape}, labels {positive.shape}: give one label a score")
     working_dtype([values.dtype])
     if not np.isfinite(values).all():
         where = int(np.flatnonzero(~np.isfinite(values))[0])

@@ -161,9 +161,7 @@ def pairs(maps: Arrays, masks: Arrays) -> Iterator[tuple[NDArray[Any], NDArray[n
             raise ContinuadError(f"{name} is an iterator, and metrics read it twice: give a list or an array")
     for index, (scores, truth) in enumerate(zip_longest(maps, masks)):
         if scores is None or truth is None:
-            raise ContinuadError(
-                f"maps and masks differ in number: {index} pairs, then one without a partner"
-            )
+            raise ContinuadError(f"maps and masks differ in number: {index} pairs, then one without a partner")
         scores, mask = np.asarray(scores), np.asarray(truth) != 0
         if scores.ndim != 2 or scores.shape != mask.shape:
             raise ContinuadError(

@@ -32,9 +32,7 @@ class Single(Strategy):
     def predict(self, images: Tensor, task: int | None = None) -> Prediction:
         """The raw prediction of the task's own model."""
         if task is None:
-            raise ContinuadError(
-                "strategy 'single' must be told the task of an image; use 'pertask' to infer it"
-            )
+            raise ContinuadError("strategy 'single' must be told the task of an image; use 'pertask' to infer it")
         return self.experts.ask(task, self.detector, images)
 
     def limits(self, task: int) -> Limits:

@@ -1,0 +1,5 @@
+"""`python -m continuad` is the command."""
+
+from continuad.cli import main
+
+main()

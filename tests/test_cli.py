@@ -1,0 +1,215 @@
+"""The commands as a user types them, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from continuad.data.drawn import write_line
+
+SMALL = ["--image-size", "64", "--set", "padim.channels=12"]
+
+
+def continuad(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "continuad", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def products(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three drawn products; alphabetical order differs from the order of the stream."""
+    root = tmp_path_factory.mktemp("line")
+    chosen = ("cable", "bottle", "hazelnut")
+    return write_line(root, products=chosen, size=64, train=10, test_good=4, per_defect=2)
+
+
+@pytest.fixture(scope="session")
+def results(products: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "results"
+    done = continuad(
+        "bench",
+        *map(str, products),
+        *("--detector", "padim", "--strategy", "single,naive,replay:12,pertask", "--out", str(out), *SMALL),
+        *("--seeds", "2"),
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_bench_leaves_all_that_is_promised(results: Path) -> None:
+    for name in ("rows.csv", "rows.parquet", "settings.toml", "report.html", "summary.csv"):
+        assert (results / name).stat().st_size > 0
+    assert list((results / "figures").glob("*.png"))
+    assert list((results / "figures").glob("*.svg"))
+    summary = pd.read_csv(results / "summary.csv")
+    assert len(summary) == 4 * 2
+    assert set(summary.seed) == {0, 1}
+    metrics = ("image_auroc", "image_f1_max", "pixel_auroc", "pixel_f1_max", "pixel_ap", "pixel_aupro")
+    columns = {*metrics, *(f"{k}_{m}" for k in ("forgetting", "relative_forgetting", "relative_gap") for m in metrics)}
+    columns |= {"task_accuracy", "train_seconds", "inference_ms", "architecture_mb", "additional_mb"}
+    assert columns <= set(summary.columns)
+    by_strategy = summary.groupby("strategy").mean(numeric_only=True)
+    assert by_strategy.loc["pertask", "forgetting_pixel_f1_max"] == 0
+    assert by_strategy.loc["single", "relative_gap_pixel_f1_max"] == 0
+    assert by_strategy.loc["naive", "forgetting_pixel_f1_max"] > 0
+
+
+def test_the_page_works_offline_and_keeps_the_order_of_learning(results: Path) -> None:
+    page = (results / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)\s*=\s*[\"']https?:", page)
+    assert page.index("cable") < page.index("hazelnut")
+    rows = pd.read_csv(results / "rows.csv", na_filter=False)
+    assert list(dict.fromkeys(rows.after_name)) == ["cable", "bottle", "hazelnut"]
+
+
+def test_report_is_made_anew_from_the_rows(results: Path) -> None:
+    (results / "report.html").unlink()
+    done = continuad("report", str(results))
+    assert done.returncode == 0, done.stderr
+    assert (results / "report.html").exists()
+    assert "report.html" in done.stdout.replace("\n", "")
+
+
+def test_the_same_command_again_repeats_nothing(results: Path, products: list[Path]) -> None:
+    before = (results / "rows.csv").read_bytes()
+    arguments = ("--strategy", "single,naive,replay:12,pertask", "--out", str(results), *SMALL, "--seeds", "2")
+    done = continuad("bench", *map(str, products), *arguments)
+    assert done.returncode == 0, done.stderr
+    assert (results / "rows.csv").read_bytes() == before
+
+
+def test_other_settings_into_the_same_folder_are_refused(results: Path, products: list[Path]) -> None:
+    done = continuad("bench", *map(str, products), "--out", str(results), "--image-size", "96")
+    assert done.returncode == 2
+    assert "other settings" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_killed_and_started_again_gives_the_same_rows(products: list[Path], tmp_path: Path) -> None:
+    arguments = ["bench", *map(str, products), "--strategy", "replay:12,pertask", *SMALL]
+    whole = continuad(*arguments, "--out", str(tmp_path / "whole"))
+    assert whole.returncode == 0, whole.stderr
+    cut = tmp_path / "cut"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "continuad", *arguments, "--out", str(cut)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.time() + 120
+    while not (cut / "rows.csv").exists() and time.time() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = continuad(*arguments, "--out", str(cut))
+    assert again.returncode == 0, again.stderr
+    timed = ("train_seconds", "inference_ms", "routing_ms_pooled", "routing_ms_lowest")
+    one, two = (pd.read_csv(d / "rows.csv", na_filter=False) for d in (tmp_path / "whole", cut))
+    pd.testing.assert_frame_equal(*(r[~r.metric.isin(timed)].reset_index(drop=True) for r in (one, two)))
+
+
+def test_a_plain_folder_of_good_images_is_learned_and_says_what_is_missing(tmp_path: Path) -> None:
+    folder = tmp_path / "schöne Teile"
+    folder.mkdir()
+    for i in range(5):
+        Image.new("RGB", (80, 60), (90 + i, 120, 60)).save(folder / f"{i}.JPG")
+    done = continuad("bench", str(folder), "--strategy", "pertask", "--out", str(tmp_path / "out"), *SMALL)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "schöne Teile" in page
+    assert "not available" in page.lower() or "n/a" in page
+
+
+def test_bl_011_damaged_files_stop_it_by_name_before_learning(products: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "part"
+    folder.mkdir()
+    for i in range(3):
+        Image.new("L", (64, 64), 100 + i).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"not a picture")
+    stopped = continuad("bench", str(folder), "--out", str(tmp_path / "out"), *SMALL)
+    assert stopped.returncode == 2
+    assert "broken.png" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    went_on = continuad("bench", str(folder), "--out", str(tmp_path / "out2"), "--skip-unreadable", *SMALL)
+    assert went_on.returncode == 0, went_on.stderr
+    assert "broken.png" in (tmp_path / "out2" / "settings.toml").read_text(encoding="utf-8")
+
+
+def test_check_data_prints_tables_or_json(products: list[Path], tmp_path: Path) -> None:
+    told = continuad("check-data", *map(str, products))
+    assert told.returncode == 0
+    assert "hazelnut" in told.stdout
+    found = json.loads(continuad("check-data", str(products[0]), "--json").stdout)
+    assert found[0]["name"] == "cable"
+    (tmp_path / "empty").mkdir()
+    assert continuad("check-data", str(tmp_path / "empty")).returncode == 1
+
+
+def test_list_names_every_pair() -> None:
+    found = json.loads(continuad("list", "--json").stdout)
+    assert "padim" in found["detectors"]
+    assert {"single", "multitask", "naive", "replay", "accumulate", "average", "pertask"} <= set(found["strategies"])
+    assert {"detector": "padim", "strategy": "average", "applies": True, "reason": ""} in found["pairs"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["bench"], "give product folders"),
+        (["bench", "--stream", "thesis10"], "needs --root"),
+        (["bench", "x", "--seed", "1", "--seeds", "2"], "one of them"),
+        (["bench", "x", "--detector", "nope"], "unknown detector 'nope'"),
+        (["bench", "x", "--strategy", "replay:many"], "not of type int"),
+        (["bench", "x", "--image-size", "big"], "HEIGHTxWIDTH"),
+        (["bench", "x", "--set", "channels=3"], "NAME.OPTION=VALUE"),
+        (["report", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line_with_the_remedy(arguments: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    Image.new("L", (64, 64), 100).save(tmp_path / "x" / "0.png")
+    done = continuad(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["demo", "check-data", "bench", "report", "list"])
+def test_help_shows_an_example(command: str) -> None:
+    assert "Example" in continuad(command, "--help").stdout
+
+
+def test_the_readme_example_runs(products: list[Path], tmp_path: Path) -> None:
+    """The Python block of the README, as it stands there, with drawn products in the folders it names."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert code
+    (tmp_path / "parts").mkdir()
+    for name, source in (("cable", products[0]), ("bottle", products[1])):
+        (tmp_path / "parts" / name).symlink_to(source)
+    done = subprocess.run(
+        [sys.executable, "-c", code[1]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pixel_f1_max" in done.stdout
