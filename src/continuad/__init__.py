@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from continuad.errors import ContinuadError
     from continuad.model_file import load_model, save_model
     from continuad.names import make_detector, make_strategy
+    from continuad.predict import predict_files
     from continuad.report.tables import summarise
 
 _WHERE = {
@@ -19,6 +20,7 @@ _WHERE = {
     "make_strategy": "continuad.names",
     "named_stream": "continuad.data.stream",
     "open_stream": "continuad.data.stream",
+    "predict_files": "continuad.predict",
     "run": "continuad.benchmark.run",
     "save_model": "continuad.model_file",
     "summarise": "continuad.report.tables",
@@ -31,6 +33,7 @@ __all__ = [
     "make_strategy",
     "named_stream",
     "open_stream",
+    "predict_files",
     "run",
     "save_model",
     "summarise",

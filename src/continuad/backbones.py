@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from continuad.errors import ContinuadError
+from continuad.features import current_store
 
 DEFAULT = "tf_efficientnet_lite0"
 CPU_SLICE = 2  # images at once: more would push the first layers out of a processor's cache
@@ -65,14 +66,18 @@ class Backbone(nn.Module):
         last = self._last
         if last is not None and last[0]() is images and last[1] == images._version:
             return last[2]
-        device = self.scale.device
-        slices = images.to(device).split(CPU_SLICE if device.type == "cpu" else len(images))
-        computed = [self._compute(part) for part in slices]
-        levels = computed[0] if len(computed) == 1 else [torch.cat(same) for same in zip(*computed, strict=True)]
+        store = current_store()
+        levels = self._compute(images) if store is None else store.get(self.fingerprint, images, self._compute)
         self._last = (weakref.ref(images), images._version, levels)
         return levels
 
     def _compute(self, images: Tensor) -> list[Tensor]:
+        device = self.scale.device
+        slices = images.to(device).split(CPU_SLICE if device.type == "cpu" else len(images))
+        computed = [self._slice(part) for part in slices]
+        return computed[0] if len(computed) == 1 else [torch.cat(same) for same in zip(*computed, strict=True)]
+
+    def _slice(self, images: Tensor) -> list[Tensor]:
         x = (images * self.scale - self.offset).to(self.precision, memory_format=torch.channels_last)
         return [level.float() for level in self.net(x)]
 

@@ -92,7 +92,7 @@ class DefectArea:
     def decide(self, scores: np.ndarray, maps: np.ndarray, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
         """(N,) bool anomalous, (N, H, W) bool defective."""
         masks = np.stack([_large_regions(m > limits.pixel, self.pixels) for m in maps])
-        return masks.reshape(len(masks), -1).any(1), masks
+        return np.asarray(masks.any((1, 2))), masks
 
 
 def _lowest_limit(one: np.ndarray, area: int) -> float:

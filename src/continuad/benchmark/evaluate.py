@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from continuad.batches import in_order
+from continuad.features import FeatureStore, remembering
 from continuad.metrics.image import f1_from_counts, image_metrics
 from continuad.metrics.pixel import pixel_metrics
 from continuad.strategy import Strategy
@@ -31,8 +32,15 @@ class Outcome(NamedTuple):
     decided: np.ndarray
 
 
-def look(strategy: Strategy, task: Task, *, told: bool) -> Outcome:
+def look(strategy: Strategy, task: Task, *, told: bool, store: FeatureStore | None = None) -> Outcome:
     """Predict a task's test images; `told`: the strategy is given the true task."""
+    with remembering(store):
+        scores, maps, tasks = _predict_all(strategy, task, told)
+    flagged, decided = strategy.detector.rule.decide(scores, maps, strategy.limits(task.index))
+    return Outcome(scores, maps, tasks, flagged, decided)
+
+
+def _predict_all(strategy: Strategy, task: Task, told: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     detector = strategy.detector
     height, width = task.test.images.shape[-2:]
     scores = np.empty(len(task.test), np.float32)
@@ -47,8 +55,7 @@ def look(strategy: Strategy, task: Task, *, told: bool) -> Outcome:
         if found.task is not None:
             inferred, tasks[start:stop] = True, found.task.cpu().numpy()
         start = stop
-    flagged, decided = detector.rule.decide(scores, maps, strategy.limits(task.index))
-    return Outcome(scores, maps, tasks if inferred else None, flagged, decided)
+    return scores, maps, tasks if inferred else None
 
 
 def measure(outcome: Outcome, task: Task) -> Values:
@@ -67,18 +74,18 @@ def _f1(decided: np.ndarray, truth: np.ndarray) -> float:
     return f1_from_counts(int((decided & truth).sum()), int(decided.sum()), int(truth.sum()), truth.size)
 
 
-def evaluate(strategy: Strategy, task: Task) -> tuple[Values, Outcome]:
+def evaluate(strategy: Strategy, task: Task, store: FeatureStore | None = None) -> tuple[Values, Outcome]:
     """All values of one task under a strategy, and the predictions behind them.
 
     Strategies that infer the task are also measured with the true task given ("oracle_..."): the difference
     is what wrong routes cost.
     """
-    outcome = look(strategy, task, told=strategy.needs_task)
+    outcome = look(strategy, task, told=strategy.needs_task, store=store)
     values = measure(outcome, task)
     if outcome.tasks is None:
         return values, outcome
     right = outcome.tasks == task.index
-    oracle = values if right.all() else measure(look(strategy, task, told=True), task)
+    oracle = values if right.all() else measure(look(strategy, task, told=True, store=store), task)
     values = values | {f"oracle_{name}": v for name, v in oracle.items()}
     values["task_accuracy"] = float(right.mean())
     return values, outcome

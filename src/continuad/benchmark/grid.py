@@ -15,6 +15,7 @@ import pandas as pd
 
 from continuad.benchmark.run import COLUMNS, Notify, Rows, run, run_name, stream_stamp
 from continuad.errors import ContinuadError
+from continuad.features import FeatureStore
 from continuad.model_file import MANIFEST, describe, read_manifest
 from continuad.names import applicable, find_detector, find_strategy, make_detector, make_strategy
 from continuad.settings import Settings
@@ -91,7 +92,8 @@ def run_grid(
     """
     grid, refused = cells(settings)
     (out / "runs").mkdir(parents=True, exist_ok=True)
-    stream, opened = [], None
+    stream: list[Task] = []
+    opened, store = None, FeatureStore()
     for number, cell in enumerate(grid):
         if on_cell:
             on_cell(cell, number, len(grid))
@@ -110,6 +112,7 @@ def run_grid(
             examples=out / "examples",
             notify=notify,
             on_rows=lambda _: write_rows(out),
+            store=store,
         )
         _finish(folder, strategy, stream, rows.to_dict("records"), keep_models)
     write_rows(out)

@@ -14,6 +14,7 @@ from continuad.benchmark.evaluate import compare_routers, evaluate, inference_ms
 from continuad.benchmark.examples import save_examples
 from continuad.cost import footprint
 from continuad.errors import ContinuadError
+from continuad.features import FeatureStore
 from continuad.model_file import MANIFEST, load_into, save_model
 from continuad.names import name_of
 from continuad.strategy import Strategy
@@ -46,6 +47,7 @@ def run(
     examples: Path | None = None,
     notify: Notify | None = None,
     on_rows: Callable[[Rows], None] | None = None,
+    store: FeatureStore | None = None,
 ) -> pd.DataFrame:
     """Learn the stream task after task and measure all tasks seen after each.
 
@@ -59,6 +61,7 @@ def run(
         examples: folder for a few predictions of every task, for the report's pictures.
         notify: called with (what is going on, done, total).
         on_rows: called with all rows so far after every task.
+        store: where features of test images are kept between runs.
 
     Returns:
         The rows: one value each, columns as in `COLUMNS`; on_task -1 is about the run as a whole.
@@ -71,6 +74,7 @@ def run(
     label = label or name_of(strategy)
     run_id = run_name(strategy, label, order)
     stamp = stream_stamp(stream)
+    store = store or FeatureStore()
     rows, start = _resume(strategy, into, stamp) if into else ([], 0)
     for task in strategy.view(stream)[start:]:
         say = None if notify is None else _prefixed(notify, f"learning {task.name}")
@@ -78,7 +82,7 @@ def run(
         steps = strategy.learn(task, say)
         spent = {"train_seconds": time.perf_counter() - began, "steps": float(steps)}
         last = task.index == len(stream) - 1
-        found = _look_back(strategy, stream, task.index, last, examples and examples / run_id, notify)
+        found = _look_back(strategy, stream, task.index, last, examples and examples / run_id, notify, store)
         found[task.index] |= spent
         found[-1] = _costs(strategy, stream[task.index])
         names = {i: t.name for i, t in enumerate(stream)} | {-1: ""}
@@ -129,6 +133,7 @@ def _look_back(
     last: bool,
     examples: Path | None,
     notify: Notify | None,
+    store: FeatureStore,
 ) -> dict[int, dict[str, float]]:
     found: dict[int, dict[str, float]] = {}
     for seen in stream[: after + 1]:
@@ -137,7 +142,7 @@ def _look_back(
         found[seen.index] = {}
         if not len(seen.test):
             continue
-        found[seen.index], outcome = evaluate(strategy, seen)
+        found[seen.index], outcome = evaluate(strategy, seen, store)
         if last and strategy.routers:
             found[seen.index] |= compare_routers(strategy, seen)
         if last and examples:

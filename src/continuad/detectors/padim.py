@@ -7,7 +7,6 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from continuad.backbones import DEFAULT, Precision, load_backbone
 from continuad.detector import Detector
@@ -141,13 +140,16 @@ class Padim(Detector):
         """The drawn channels of all levels at every position of the finest grid, (L, B, C), and its size."""
         levels = self.pyramid(images)
         height, width = levels[0].shape[-2:]
+        x = levels[0].new_empty(height, width, len(images), self.channels)
         starts = [0, *accumulate(self.pyramid.channels)]
-        parts = []
+        done = 0
         for level, start, stop in zip(levels, starts, starts[1:], strict=False):
-            inside = (self.drawn >= start) & (self.drawn < stop)
-            chosen = level[:, self.drawn[inside] - start]
-            parts.append(F.interpolate(chosen, (height, width), mode="nearest"))
-        return torch.cat(parts, 1).flatten(2).permute(2, 0, 1).contiguous(), (height, width)
+            chosen = self.drawn[(self.drawn >= start) & (self.drawn < stop)] - start
+            rows, columns = _nearest(level.shape[2], height), _nearest(level.shape[3], width)
+            small = level.permute(2, 3, 0, 1)[..., chosen]  # (h, w, B, some of C)
+            x[..., done : done + len(chosen)] = small[rows][:, columns]
+            done += len(chosen)
+        return x.flatten(0, 1), (height, width)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
@@ -166,6 +168,11 @@ class Padim(Detector):
         grid = distances.T.reshape(len(images), *grid_size)
         anomaly_map = upsample_and_smooth(grid, self.image_size, self.sigma)
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
+
+
+def _nearest(coarse: int, fine: int) -> Tensor:
+    """Which cell of a coarse axis each cell of a fine one repeats."""
+    return torch.arange(fine) * coarse // fine
 
 
 def _inverse_factor(matrices: Tensor) -> Tensor:
