@@ -68,7 +68,6 @@ def ours(train: list[Path], test: list[Path]) -> dict[str, Any]:
 def anomalib(train: list[Path], test: list[Path]) -> dict[str, Any]:
     from anomalib.models.image.padim.torch_model import PadimModel
 
-    from continuad.backbones import load_backbone
     from continuad.detectors.padim import Padim
 
     model = PadimModel("resnet18", list(LAYERS), pre_trained=False, n_features=CHANNELS)
@@ -80,7 +79,6 @@ def anomalib(train: list[Path], test: list[Path]) -> dict[str, Any]:
     net = model.feature_extractor.feature_extractor
     net.load_state_dict({k: weights[k] for k in net.state_dict()})
     model.idx = Padim(SIZE, "resnet18", weights_file="random", channels=CHANNELS).drawn
-    load_backbone.cache_clear()
     mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
     std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 

@@ -82,10 +82,9 @@ class Backbone(nn.Module):
         return [level.float() for level in self.net(x)]
 
 
-@lru_cache(maxsize=4)
 def load_backbone(
     name: str = DEFAULT,
-    strides: tuple[int, ...] = (4, 8, 16),
+    strides: Sequence[int] = (4, 8, 16),
     weights_file: str | None = None,
     precision: Precision = "float32",
     download: bool = False,
@@ -104,6 +103,13 @@ def load_backbone(
     Raises:
         ContinuadError: unknown name or stride, missing weights, or weights that do not fit.
     """
+    return _load(name, tuple(strides), weights_file, precision, download)
+
+
+@lru_cache(maxsize=4)
+def _load(
+    name: str, strides: tuple[int, ...], weights_file: str | None, precision: Precision, download: bool
+) -> Backbone:
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:8]) or "see timm.list_models()"
         raise ContinuadError(f"unknown backbone '{name}'; timm has, for example: {near}")

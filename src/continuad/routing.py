@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from continuad.backbones import DEFAULT, load_backbone
+from continuad.backbones import DEFAULT, Precision, load_backbone
 from continuad.stats import Stats
 from continuad.types import Batch, Prediction
 
@@ -22,18 +22,19 @@ class PooledRouter(nn.Module):
     feature by its deviation within tasks.
 
     Args:
-        backbone, strides, weights_file: the router's own pyramid (the same object as the detector's where
-            they agree, so its bytes exist once).
+        backbone, weights_file, precision, download: the router's own pyramid, see `load_backbone` (the same
+            object as the detector's where they agree, so its bytes exist once).
     """
 
     def __init__(
         self,
         backbone: str = DEFAULT,
-        strides: tuple[int, ...] = (4, 8, 16),
         weights_file: str | None = None,
+        precision: Precision = "float32",
+        download: bool = False,
     ):
         super().__init__()
-        self.pyramid = load_backbone(backbone, strides, weights_file)
+        self.pyramid = load_backbone(backbone, weights_file=weights_file, precision=precision, download=download)
         self.kept = Stats()  # "{task}/mean" (C,), "{task}/variance" (C,), "{task}/reach" ()
 
     def embed(self, images: Tensor) -> Tensor:

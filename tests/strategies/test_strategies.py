@@ -181,6 +181,13 @@ def test_batches_of_mixed_products_equal_separate_ones() -> None:
         torch.testing.assert_close(mixed.map[t::3], strategy.predict(part).map, rtol=1e-4, atol=1e-4)
 
 
+def test_router_and_detector_share_one_backbone() -> None:
+    """EfficientNet-Lite0 up to stride 16 has 2.94 million parameters: 11.8 MB, once."""
+    strategy = PerTask(padim())
+    assert strategy.pooled.pyramid is strategy.detector.pyramid
+    assert footprint(strategy).architecture == pytest.approx(11.76, abs=0.01)
+
+
 def test_bl_055_memory_grows_by_one_expert_a_task_and_nothing_else() -> None:
     weights = [footprint(taught(PerTask(padim()), n)).additional for n in (1, 2, 3)]
     assert weights[1] - weights[0] == pytest.approx(weights[2] - weights[1])

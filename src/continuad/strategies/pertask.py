@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from continuad.backbones import DEFAULT
+from continuad.backbones import DEFAULT, Precision
 from continuad.batches import in_order
 from continuad.detector import Detector
 from continuad.errors import ContinuadError
@@ -30,7 +30,7 @@ class PerTask(Strategy):
         reject: an image this many times farther from its nearest task than that task's farthest held-out
             image is reported as task -1, none of the known ones (and scored by the nearest expert all the
             same). None never rejects. Needs router "pooled".
-        backbone, weights_file: the pooled router's own pyramid.
+        backbone, weights_file, precision, download: the pooled router's own pyramid.
     """
 
     infers_task = True
@@ -44,6 +44,8 @@ class PerTask(Strategy):
         reject: float | None = None,
         backbone: str = DEFAULT,
         weights_file: str | None = None,
+        precision: Precision = "float32",
+        download: bool = False,
     ):
         super().__init__(detector, seed)
         if router not in self.routers:
@@ -52,8 +54,9 @@ class PerTask(Strategy):
             raise ContinuadError("pertask can only reject unknown products with router=pooled")
         self.router, self.reject = router, reject
         self.backbone, self.weights_file = backbone, weights_file
+        self.precision, self.download = precision, download
         self.experts = Experts(detector)
-        self.pooled = PooledRouter(backbone, weights_file=weights_file)
+        self.pooled = PooledRouter(backbone, weights_file, precision, download)
 
     def learn(self, task: Task, progress: Progress | None = None) -> int:
         """Learn an expert of its own for the task."""
