@@ -19,7 +19,7 @@ from continuad.errors import ContinuadError
 from continuad.features import current_store
 
 DEFAULT = "tf_efficientnet_lite0"
-CPU_SLICE = 2  # images at once: more would push the first layers out of a processor's cache
+CPU_SLICE = 4  # images at once: more would push the first layers out of a processor's cache
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -113,26 +113,33 @@ def _load(
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:8]) or "see timm.list_models()"
         raise ContinuadError(f"unknown backbone '{name}'; timm has, for example: {near}")
-    with torch.random.fork_rng(devices=[]):  # "random" weights are the same in every process
-        torch.manual_seed(0)
-        full = timm.create_model(name, pretrained=download and weights_file is None)
-    if weights_file != "random" and not (download and weights_file is None):
-        full.load_state_dict(_read_weights(name, weights_file, full.state_dict()))
+    config, trained = _pretrained(name, weights_file, download)
     net = _cut(name, strides)
-    trained = full.state_dict()
     net.load_state_dict({key: trained[key] for key in net.state_dict()})
     net = fold_batch_norm(net.eval())
     if precision == "bfloat16":
         net = net.bfloat16()
     elif precision != "float32":
         raise ContinuadError(f"precision '{precision}' is not known; use float32 or bfloat16")
-    config = cast(dict[str, Any], full.pretrained_cfg)
     return Backbone(net, cast(Any, net).feature_info.channels(), config["mean"], config["std"])
+
+
+def _pretrained(name: str, weights_file: str | None, download: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """timm's settings of a network (its normalisation, above all) and a complete state dict."""
+    if weights_file == "random" or (weights_file is None and download):
+        with torch.random.fork_rng(devices=[]):  # "random" weights are the same in every process
+            torch.manual_seed(0)
+            full = timm.create_model(name, pretrained=weights_file is None)
+        return cast(dict[str, Any], full.pretrained_cfg), full.state_dict()
+    with torch.device("meta"):  # only names and shapes are wanted
+        full = timm.create_model(name)
+    return cast(dict[str, Any], full.pretrained_cfg), _read_weights(name, weights_file, full.state_dict())
 
 
 def _cut(name: str, strides: tuple[int, ...]) -> nn.Module:
     try:
-        reductions = cast(Any, timm.create_model(name, features_only=True)).feature_info.reduction()
+        with torch.device("meta"):
+            reductions = cast(Any, timm.create_model(name, features_only=True)).feature_info.reduction()
     except (RuntimeError, AttributeError, AssertionError) as error:
         raise ContinuadError(f"backbone '{name}' offers no feature pyramid in timm: {error}") from error
     missing = [s for s in strides if s not in reductions]

@@ -15,7 +15,7 @@ from continuad.maps import upsample_and_smooth
 from continuad.stats import Policy, fold_in
 from continuad.types import Prediction
 
-POSITIONS_AT_ONCE = 256  # matrices inverted together in double precision: bounds the working memory
+POSITIONS_AT_ONCE = 64  # matrices inverted together in double precision: bounds the working memory
 
 
 class Padim(Detector):
@@ -162,8 +162,8 @@ class Padim(Detector):
             raise ContinuadError("PaDiM is not trained yet: learn a task first")
         if tuple(images.shape[-2:]) != self.image_size:
             raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but PaDiM learned {self.image_size}")
-        x, grid_size = self.embed(images)
-        deviations = x - self.stats["mean"][:, None]
+        deviations, grid_size = self.embed(images)
+        deviations -= self.stats["mean"][:, None]
         distances = torch.bmm(deviations, self.stats["factor"].mT).norm(dim=-1)  # (L, B)
         grid = distances.T.reshape(len(images), *grid_size)
         anomaly_map = upsample_and_smooth(grid, self.image_size, self.sigma)
