@@ -1,7 +1,9 @@
-"""The commands as a user types them, in processes of their own."""
+"""The commands as a user types them: most in this process, a few in one of their own."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -10,25 +12,39 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 import pandas as pd
 import pytest
 from PIL import Image
 
+from continuad.cli import main
 from continuad.data.drawn import write_line
 
 SMALL = ["--image-size", "64", "--set", "padim.channels=12"]
 
 
-def continuad(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "continuad", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
-        check=False,
-    )
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def continuad(*arguments: str, cwd: Path | None = None) -> Done:
+    """What the installed command does, without starting another Python."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        contextlib.chdir(cwd or Path.cwd()),
+        mock.patch.object(sys, "argv", ["continuad", *arguments]),
+    ):
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="session")
@@ -162,7 +178,10 @@ def test_check_data_prints_tables_or_json(products: list[Path], tmp_path: Path) 
 
 
 def test_list_names_every_pair() -> None:
-    found = json.loads(continuad("list", "--json").stdout)
+    done = subprocess.run(
+        [Path(sys.executable).parent / "continuad", "list", "--json"], capture_output=True, check=True
+    )
+    found = json.loads(done.stdout)
     assert "padim" in found["detectors"]
     assert {"single", "multitask", "naive", "replay", "accumulate", "average", "pertask"} <= set(found["strategies"])
     assert {"detector": "padim", "strategy": "average", "applies": True, "reason": ""} in found["pairs"]
