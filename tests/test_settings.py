@@ -10,7 +10,7 @@ from continuad.settings import Settings
 
 def test_written_settings_are_read_back(tmp_path: Path) -> None:
     mine = Settings(folders=("a/ü", "b"), seeds=(0, 1), options={"padim.channels": 350}, image_size=(64, 96))
-    mine.write(tmp_path / "s.toml", "continuad bench a/ü b", ["a note"])
+    mine.write(tmp_path / "s.toml", "continuad bench a/ü b", ["ü", "b"], ["a note"])
     assert Settings.read(tmp_path / "s.toml") == mine
     assert "processor" in (tmp_path / "s.toml").read_text(encoding="utf-8")
 

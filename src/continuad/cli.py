@@ -209,13 +209,19 @@ def list_names(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.
 
 def _bench(settings: Settings, out: Path, keep_models: bool) -> None:
     from continuad.benchmark.grid import cells, run_grid
+    from continuad.data.discover import discover_all
     from continuad.data.stream import open_stream, orders
 
     folders = _folders([Path(f) for f in settings.folders], settings.stream, Path(settings.root))
     grid, refused = cells(settings)
     _same_settings(settings, out)
     notes = [f"{pair} does not apply: {reason}" for pair, reason in refused.items()]
-    settings.write(out / "settings.toml", shlex.join(["continuad", *sys.argv[1:]]), notes)
+    products = [product.name for product in discover_all(folders)]
+
+    def write_settings() -> None:
+        settings.write(out / "settings.toml", shlex.join(["continuad", *sys.argv[1:]]), products, notes)
+
+    write_settings()
     with BenchBars(len(grid), len(folders)) as bars:
 
         def tasks_of(seed: int, order: int) -> list[Task]:
@@ -227,10 +233,9 @@ def _bench(settings: Settings, out: Path, keep_models: bool) -> None:
                 skip_unreadable=settings.skip_unreadable,
                 progress=bars.step,
             )
-            fresh = [note for note in stream.notes if note not in notes]
-            if fresh:
+            if fresh := [note for note in stream.notes if note not in notes]:
                 notes.extend(fresh)
-                settings.write(out / "settings.toml", shlex.join(["continuad", *sys.argv[1:]]), notes)
+                write_settings()
             turn = orders(len(stream), settings.orders)[order]
             return [replace(stream[i], index=place) for place, i in enumerate(turn)]
 

@@ -17,7 +17,7 @@ import continuad
 from continuad.backbones import DEFAULT
 from continuad.errors import ContinuadError
 
-NOT_SETTINGS = {"machine", "command", "notes"}
+NOT_SETTINGS = {"machine", "command", "notes", "products"}
 """What the file tells beside the settings."""
 
 FREE_TO_GROW = {"detector", "strategy", "seeds", "orders"}
@@ -77,9 +77,15 @@ class Settings:
         """The part of `options` meant for one detector or strategy."""
         return {k.partition(".")[2]: v for k, v in self.options.items() if k.partition(".")[0] == name}
 
-    def write(self, path: Path, command: str = "", notes: Sequence[str] = ()) -> None:
-        """Write as TOML, with the machine it runs on and what a reader should know; replaced atomically."""
-        text = tomli_w.dumps({**asdict(self), "command": command, "notes": list(notes), "machine": machine()})
+    def write(self, path: Path, command: str = "", products: Sequence[str] = (), notes: Sequence[str] = ()) -> None:
+        """Write as TOML, with what a reader of the results should know; replaced atomically.
+
+        Args:
+            products: names of the tasks in the order given.
+            notes: what was found out about the data, and pairs that do not apply.
+        """
+        beside = {"command": command, "products": list(products), "notes": list(notes), "machine": machine()}
+        text = tomli_w.dumps({**asdict(self), **beside})
         part = path.with_suffix(".part")
         part.write_text(text, encoding="utf-8")
         os.replace(part, path)

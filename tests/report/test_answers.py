@@ -79,7 +79,7 @@ def test_a_run_that_is_still_going_is_told() -> None:
     )
     assert unfinished(rows, {}) == ["padim-pertask-seed0-order0: 1 of 2 products"]
     settings = {
-        "folders": ["a", "b"],
+        "products": ["a", "b"],
         "detector": ["padim"],
         "strategy": ["naive", "pertask", "replay:9", "ewc"],
         "seeds": [0],
@@ -90,8 +90,8 @@ def test_a_run_that_is_still_going_is_told() -> None:
         "padim-pertask-seed0-order0: 1 of 2 products",
         "padim with replay:9: 1 of 1 runs without a product yet",
     ]
-    assert unfinished(line(), {"folders": ["washer", "bolt"]}) == []
-    assert len(unfinished(line(), {"folders": ["washer", "bolt", "nut"]})) == 6
+    assert unfinished(line(), {"products": ["washer", "bolt"]}) == []
+    assert len(unfinished(line(), {"products": ["washer", "bolt", "nut"]})) == 6
 
 
 def test_what_is_missing_is_named_with_its_reason() -> None:

@@ -133,11 +133,11 @@ def headline(found: list[Answer], metric: str, several: bool) -> str:
 def unfinished(rows: pd.DataFrame, settings: dict[str, Any]) -> list[str]:
     """What is still to come, a line each; empty when every run has learned every product it should.
 
-    The settings tell what was planned: `folders` (or [[streams]]), `detector`, `strategy`, `seeds`, `orders`.
+    The settings tell what was planned: `products`, `detector`, `strategy`, `seeds`, `orders`.
     Where they do not, the furthest run sets the measure.
     """
     learned = rows.groupby("run", sort=False)["after_task"].max() + 1
-    planned = _listed(settings, "folders") or _listed(settings, "streams")
+    planned = _listed(settings, "products")
     whole = max(int(learned.max()), int(rows["on_task"].max()) + 1, len(planned))
     said = [f"{run}: {count} of {whole} products" for run, count in learned.items() if count < whole]
     begun = rows.groupby(["detector", "strategy"])["run"].nunique()

@@ -178,7 +178,6 @@ def _pictures(product: str, train: int, test_good: int, per_defect: int) -> Iter
 
 def _photograph(product: str, defect: str | None, seed: tuple[int, ...], shape: tuple[int, int]) -> tuple[Array, Array]:
     """Draws and photographs one part; `seed` tells every picture of every line from all others."""
-    _hold_memory()
     part, flaw, light, noise = np.random.SeedSequence(seed).spawn(4)
     new = np.random.default_rng
     shot = camera.take_shot(new(light))
@@ -191,15 +190,6 @@ def _photograph(product: str, defect: str | None, seed: tuple[int, ...], shape: 
         mask = camera.changed(picture, damaged)
         picture = np.where(mask, damaged, picture)
     return camera.record(picture, shot, new(noise)), mask
-
-
-def _hold_memory() -> None:
-    """Makes drawing a third faster where glibc manages memory.
-
-    It gives each large array's pages back to the system as soon as the array goes, and fetching them anew takes as
-    long as the arithmetic. The largest piece ever freed sets what it keeps, and an untouched array costs nothing.
-    """
-    np.empty(30 << 20, dtype=np.uint8)
 
 
 def _save(path: Path, pixels: Array) -> None:
