@@ -115,6 +115,9 @@ def bench(
     precision: Annotated[str, typer.Option(help="Of the backbone: float32 or bfloat16.")] = "float32",
     device: Annotated[str, typer.Option(help="A torch device: cpu, cuda, cuda:1 …")] = "cpu",
     skip_unreadable: Annotated[bool, typer.Option(help="Go on without damaged images, naming them.")] = False,
+    look_ahead: Annotated[
+        bool, typer.Option(help="Test products that are still to come, too, for forward transfer.")
+    ] = False,
     option: Annotated[
         list[str] | None,
         typer.Option("--set", help="Further option, e.g. padim.channels=350.", show_default=False),
@@ -153,6 +156,7 @@ def bench(
         "precision": precision,
         "device": device,
         "skip_unreadable": skip_unreadable,
+        "look_ahead": look_ahead,
         "options": _options(option or []),
     }
     said = {name for name in context.params if _was_said(context, name)}

@@ -40,6 +40,7 @@ class Settings:
         val_share: part of the good train images that is held out.
         threshold: "far:RATE" or "area:PIXELS", see `thresholds`.
         skip_unreadable: go on without files that cannot be decoded (they are named).
+        look_ahead: measure tasks that are still to come as well, for forward transfer.
         options: further constructor options, as {"padim.channels": 350}.
     """
 
@@ -60,6 +61,7 @@ class Settings:
     val_share: float = 0.1
     threshold: str = "far:0.01"
     skip_unreadable: bool = False
+    look_ahead: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
     def common_options(self, seed: int) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from continuad.benchmark.grid import Cell, build, cells, run_grid, write_rows
 from continuad.benchmark.run import run, run_name
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
-from continuad.report.tables import matrix
+from continuad.report.tables import matrix, summarise
 from continuad.settings import Settings
+from continuad.strategies.multitask import Multitask
 from continuad.strategies.naive import Naive
 from continuad.strategies.pertask import PerTask
 from continuad.strategies.replay import Replay
@@ -42,6 +43,26 @@ def test_rows_of_a_run() -> None:
     assert {"task_accuracy_pooled", "routing_ms_lowest"} <= set(rows[rows.after_task == 2].metric)
     assert (rows[rows.metric == "train_seconds"].on_task == rows[rows.metric == "train_seconds"].after_task).all()
     assert set(rows[rows.on_task == -1].metric) == {"architecture_mb", "additional_mb", "inference_ms"}
+
+
+@pytest.mark.parametrize("kind", [Naive, PerTask])
+def test_looking_ahead_measures_tasks_still_to_come(kind: type[Strategy]) -> None:
+    rows = run(stream(2), kind(padim()), look_ahead=True)
+    r, _ = matrix(rows, "pixel_auroc", rows.run.iloc[0])
+    assert np.isfinite(r).all()
+    summary = summarise(rows)
+    assert summary.forward_transfer_pixel_auroc.item() == pytest.approx(r[0, 1] - 0.5)
+    plain = run(stream(2), kind(padim()))
+    assert np.isnan(summarise(plain).forward_transfer_pixel_auroc.item())
+    seen = plain[plain.metric == "pixel_auroc"].value.tolist()
+    assert seen == rows[(rows.metric == "pixel_auroc") & (rows.on_task <= rows.after_task)].value.tolist()
+
+
+def test_intransigence_is_measured_against_multitask() -> None:
+    both = pd.concat([run(stream(2), kind(padim())) for kind in (Multitask, Naive)])
+    together, alone = (matrix(both, "pixel_auroc", r)[0].diagonal() for r in both.run.unique())
+    naive = summarise(both).set_index("strategy").loc["naive"]
+    assert naive.intransigence_pixel_auroc == pytest.approx((together - alone).mean())
 
 
 def test_bl_124_pertask_forgets_exactly_nothing_and_naive_does() -> None:

@@ -74,15 +74,17 @@ def _f1(decided: np.ndarray, truth: np.ndarray) -> float:
     return f1_from_counts(int((decided & truth).sum()), int(decided.sum()), int(truth.sum()), truth.size)
 
 
-def evaluate(strategy: Strategy, task: Task, store: FeatureStore | None = None) -> tuple[Values, Outcome]:
+def evaluate(
+    strategy: Strategy, task: Task, store: FeatureStore | None = None, *, learned: bool = True
+) -> tuple[Values, Outcome]:
     """All values of one task under a strategy, and the predictions behind them.
 
     Strategies that infer the task are also measured with the true task given ("oracle_..."): the difference
-    is what wrong routes cost.
+    is what wrong routes cost. A task still to come (`learned` false) has no expert to give.
     """
     outcome = look(strategy, task, told=strategy.needs_task, store=store)
     values = measure(outcome, task)
-    if outcome.tasks is None:
+    if outcome.tasks is None or not learned:
         return values, outcome
     right = outcome.tasks == task.index
     oracle = values if right.all() else measure(look(strategy, task, told=True, store=store), task)

@@ -113,6 +113,7 @@ def run_grid(
             notify=notify,
             on_rows=lambda _: write_rows(out),
             store=store,
+            look_ahead=settings.look_ahead,
         )
         _finish(folder, strategy, stream, rows.to_dict("records"), keep_models)
     write_rows(out)

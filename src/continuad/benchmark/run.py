@@ -48,6 +48,7 @@ def run(
     notify: Notify | None = None,
     on_rows: Callable[[Rows], None] | None = None,
     store: FeatureStore | None = None,
+    look_ahead: bool = False,
 ) -> pd.DataFrame:
     """Learn the stream task after task and measure all tasks seen after each.
 
@@ -62,6 +63,8 @@ def run(
         notify: called with (what is going on, done, total).
         on_rows: called with all rows so far after every task.
         store: where features of test images are kept between runs.
+        look_ahead: measure tasks that are still to come as well, for forward transfer (not for strategies
+            that must be told the task: they have no model to ask).
 
     Returns:
         The rows: one value each, columns as in `COLUMNS`; on_task -1 is about the run as a whole.
@@ -82,7 +85,9 @@ def run(
         steps = strategy.learn(task, say)
         spent = {"train_seconds": time.perf_counter() - began, "steps": float(steps)}
         last = task.index == len(stream) - 1
-        found = _look_back(strategy, stream, task.index, last, examples and examples / run_id, notify, store)
+        ahead = look_ahead and not strategy.needs_task
+        looked_at = stream if ahead else stream[: task.index + 1]
+        found = _look_at(strategy, looked_at, task.index, last, examples and examples / run_id, notify, store)
         found[task.index] |= spent
         found[-1] = _costs(strategy, stream[task.index])
         names = {i: t.name for i, t in enumerate(stream)} | {-1: ""}
@@ -126,9 +131,9 @@ def _resume(strategy: Strategy, into: Path, stamp: str) -> tuple[Rows, int]:
     return extra["rows"], extra["cursor"]
 
 
-def _look_back(
+def _look_at(
     strategy: Strategy,
-    stream: Sequence[Task],
+    tasks: Sequence[Task],
     after: int,
     last: bool,
     examples: Path | None,
@@ -136,17 +141,17 @@ def _look_back(
     store: FeatureStore,
 ) -> dict[int, dict[str, float]]:
     found: dict[int, dict[str, float]] = {}
-    for seen in stream[: after + 1]:
+    for task in tasks:
         if notify:
-            notify(f"testing {seen.name}", seen.index, after + 1)
-        found[seen.index] = {}
-        if not len(seen.test):
+            notify(f"testing {task.name}", task.index, len(tasks))
+        found[task.index] = {}
+        if not len(task.test):
             continue
-        found[seen.index], outcome = evaluate(strategy, seen, store)
+        found[task.index], outcome = evaluate(strategy, task, store, learned=task.index <= after)
         if last and strategy.routers:
-            found[seen.index] |= compare_routers(strategy, seen)
+            found[task.index] |= compare_routers(strategy, task)
         if last and examples:
-            save_examples(examples, seen, outcome, strategy.limits(seen.index))
+            save_examples(examples, task, outcome, strategy.limits(task.index))
     return found
 
 

@@ -10,7 +10,7 @@ from continuad.metrics import continual
 from continuad.report.style import QUALITY, strategy_key
 
 KEYS = ("detector", "strategy", "seed", "order")
-_CONTINUAL = ("forgetting", "relative_forgetting", "relative_gap", "backward_transfer")
+_CONTINUAL = ("forgetting", "relative_forgetting", "relative_gap", "backward_transfer", "intransigence")
 ROUTING = (
     "task_accuracy",
     "task_accuracy_pooled",
@@ -18,6 +18,8 @@ ROUTING = (
     "routing_ms_pooled",
     "routing_ms_lowest",
 )
+CHANCE = {"image_auroc": 0.5, "pixel_auroc": 0.5}
+"""What a model that has learned nothing reaches: the baseline of forward transfer."""
 _COSTS = ("inference_ms", "architecture_mb", "additional_mb")
 
 
@@ -75,16 +77,21 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Final means over the tasks seen (plain names such as `pixel_f1_max`, and `oracle_…` with the task
         given where rows have it), then `forgetting_…`, `relative_forgetting_…`, `relative_gap_…` (against
-        the strategy "single" of the same detector, seed and order) and `backward_transfer_…` for each metric,
-        how well tasks were inferred, and what it cost: seconds (summed over tasks), milliseconds an image and
+        the strategy "single" of the same detector, seed and order), `backward_transfer_…` and
+        `intransigence_…` (mean over tasks, against "multitask") for each metric, `forward_transfer_…` (against
+        chance) where tasks to come were looked at, how well tasks were inferred, and what it cost: seconds (summed over tasks), milliseconds an image and
         megabytes (10^6 bytes) at the last stage. All others are fractions; NaN where not available.
     """
     runs = [(str(run), part) for run, part in rows.groupby("run", sort=False)]
-    singles = {_key(part): part for _, part in runs if part["strategy"].iloc[0] == "single"}
-    lines = [_line(run, part, singles.get(_key(part))) for run, part in runs]
+    references = {(part["strategy"].iloc[0], _key(part)): part for _, part in runs}
+    lines = [
+        _line(run, part, *(references.get((name, _key(part))) for name in ("single", "multitask")))
+        for run, part in runs
+    ]
     oracle = sorted({name for name in rows["metric"].unique() if str(name).startswith("oracle_")}, key=_oracle_key)
     columns = ["run", *KEYS, "tasks", *QUALITY, *oracle]
     columns += [f"{kind}_{metric}" for kind in _CONTINUAL for metric in QUALITY]
+    columns += [f"forward_transfer_{metric}" for metric in CHANCE]
     columns += [*ROUTING, "train_seconds", *_COSTS]
     table = pd.DataFrame(lines).reindex(columns=columns)
     rank = table["strategy"].map(strategy_key)
@@ -102,7 +109,9 @@ def _oracle_key(name: str) -> tuple[int, str]:
     return (QUALITY.index(plain) if plain in QUALITY else len(QUALITY)), name
 
 
-def _line(run: str, part: pd.DataFrame, single: pd.DataFrame | None) -> dict[str, object]:
+def _line(
+    run: str, part: pd.DataFrame, single: pd.DataFrame | None, multitask: pd.DataFrame | None
+) -> dict[str, object]:
     last = int(part["after_task"].max())
     line: dict[str, object] = {"run": run, **{name: part[name].iloc[0] for name in KEYS}, "tasks": last + 1}
     present = set(part["metric"])
@@ -115,6 +124,9 @@ def _line(run: str, part: pd.DataFrame, single: pd.DataFrame | None) -> dict[str
         line[f"relative_forgetting_{metric}"] = continual.relative_forgetting(values)
         line[f"backward_transfer_{metric}"] = continual.backward_transfer(values)
         line[f"relative_gap_{metric}"] = _gap(continual.average(values), single, metric, last)
+        line[f"intransigence_{metric}"] = _intransigence(values, multitask, metric)
+        if metric in CHANCE:
+            line[f"forward_transfer_{metric}"] = continual.forward_transfer(values, [CHANCE[metric]] * len(values))
     for metric in present:
         if metric.startswith("oracle_"):
             line[metric] = continual.average(matrix(part, metric, run)[0])
@@ -130,6 +142,15 @@ def _gap(value: float, single: pd.DataFrame | None, metric: str, last: int) -> f
         return float("nan")
     reference, _ = matrix(single, metric, str(single["run"].iloc[0]))
     return float(continual.relative_gap(value, continual.average(reference, after=last)))
+
+
+def _intransigence(values: np.ndarray, multitask: pd.DataFrame | None, metric: str) -> float:
+    """Mean over tasks of how much worse each was learned than by one model with all images so far."""
+    if multitask is None or len(values) > int(multitask["after_task"].max()) + 1:
+        return float("nan")
+    reference, _ = matrix(multitask, metric, str(multitask["run"].iloc[0]))
+    gaps = continual.intransigence(reference.diagonal()[: len(values)], values)
+    return float(gaps[~np.isnan(gaps)].mean()) if not np.isnan(gaps).all() else float("nan")
 
 
 def _final(final: pd.DataFrame, metric: str) -> float:
