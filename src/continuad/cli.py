@@ -180,7 +180,7 @@ def list_names(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.
 
     Example: `continuad list --json`
     """
-    from continuad.names import detectors, strategies
+    from continuad.names import detectors, strategies, summary_of
 
     kinds, ways = detectors(), strategies()
     refused = {d: {s: way.refuses(kind) for s, way in ways.items()} for d, kind in kinds.items()}
@@ -190,12 +190,12 @@ def list_names(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.
             for d, row in refused.items()
             for s, reason in row.items()
         ]
-        found = {name: _first_line(kind) for name, kind in kinds.items()}
+        found = {name: summary_of(kind) for name, kind in kinds.items()}
         print(
             json.dumps(
                 {
                     "detectors": found,
-                    "strategies": {n: _first_line(w) for n, w in ways.items()},
+                    "strategies": {n: summary_of(w) for n, w in ways.items()},
                     "pairs": pairs,
                 },
                 indent=1,
@@ -205,7 +205,7 @@ def list_names(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.
     for title, classes in (("Detectors", kinds), ("Strategies", ways)):
         table = Table("name", "what it is", title=title, title_justify="left", box=None)
         for name, kind in classes.items():
-            table.add_row(name, _first_line(kind))
+            table.add_row(name, summary_of(kind))
         out_console.print(table, "")
     reasons = [f"{d} × {s}: {reason}" for d, row in refused.items() for s, reason in row.items() if reason]
     out_console.print("Every pair applies." if not reasons else "Pairs that do not apply:\n" + "\n".join(reasons))
@@ -314,10 +314,6 @@ def _options(texts: Sequence[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             found[name] = value
     return found
-
-
-def _first_line(kind: type) -> str:
-    return (sys.modules[kind.__module__].__doc__ or "").strip().partition("\n")[0]
 
 
 def main() -> None:

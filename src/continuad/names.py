@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
@@ -70,6 +71,11 @@ def name_of(made: Detector | Strategy) -> str:
     if package in (continuad.detectors.__name__, continuad.strategies.__name__):
         return name
     return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def summary_of(kind: type) -> str:
+    """What a detector or strategy is: the first line of its file."""
+    return (sys.modules[kind.__module__].__doc__ or "").strip().partition("\n")[0]
 
 
 def applicable(kind: type[Detector] | type[Strategy], options: Mapping[str, Any]) -> dict[str, Any]:

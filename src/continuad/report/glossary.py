@@ -1,4 +1,4 @@
-"""One sentence for each metric and strategy, for readers of a report."""
+"""One sentence for each metric, for readers of a report."""
 
 METRICS = {
     "image_auroc": "How likely a defective image scores higher than a good one; 0.5 is chance, 1 is perfect.",
@@ -24,19 +24,4 @@ METRICS = {
     "inference_ms": "Time for one image, one at a time.",
     "architecture_mb": "Bytes of the networks, in MB of 10⁶.",
     "additional_mb": "Bytes of what is kept beyond the networks: statistics, memory banks, exemplar images.",
-}
-
-STRATEGIES = {
-    "single": "A separate model for each product, told which product it sees; the reference.",
-    "multitask": "One model of all products, learned again from all their images each time: a reference.",
-    "naive": "Goes on learning with the newest product's images only.",
-    "replay": "Keeps a fixed number of images of earlier products and learns them again with the new ones.",
-    "accumulate": "Adds each product's statistics to what is there, exactly as if all images came at once.",
-    "average": "A running average of the products' means and covariances (thesis: Algorithm 5.1, “CL”).",
-    "pertask": "Keeps each product's statistics apart and infers the product of an image (thesis: “less CL”).",
-    "ewc": "Holds back weights that mattered for earlier products.",
-    "lwf": "Holds the model's answers on new images near those it gave before learning them.",
-    "gem": "Bends each step so that remembered images of earlier products do not get worse.",
-    "packnet": "Gives each product its own share of the weights and freezes it.",
-    "generative": "Learns earlier products again from images that a generator imagines.",
 }

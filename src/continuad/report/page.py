@@ -12,11 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import continuad
+from continuad.names import strategies, summary_of
 from continuad.report import style
 from continuad.report.answers import answers, headline, not_available, unfinished
 from continuad.report.drawing import inline_svg
 from continuad.report.figures import Drawing, final_products
-from continuad.report.glossary import METRICS, STRATEGIES
+from continuad.report.glossary import METRICS
 from continuad.report.pictures import Product, gradient
 from continuad.report.tables import ROUTING, best_metric, matrix, over_seeds
 from continuad.report.thesis import Table, comparison_table, thesis_table
@@ -83,7 +84,7 @@ def render(
         "missing": not_available(rows, means, settings),
         "settings": settings_parts(settings),
         "metrics": [(style.metric_name(key), text) for key, text in METRICS.items()],
-        "strategies": [(one, STRATEGIES[style.family(one)]) for one in _known_strategies(means)],
+        "strategies": _known_strategies(means),
         "megabytes": style.megabytes,
     }
     return environment.get_template("page.html.j2").render(context)
@@ -93,8 +94,11 @@ def _fraction(value: float) -> str:
     return "n/a" if pd.isna(value) else style.fraction(value)
 
 
-def _known_strategies(means: pd.DataFrame) -> list[str]:
-    return [one for one in style.order_strategies(means["strategy"]) if style.family(one) in STRATEGIES]
+def _known_strategies(means: pd.DataFrame) -> list[tuple[str, str]]:
+    """Strategies of these results with the first sentence of their files."""
+    known = strategies()
+    ordered = style.order_strategies(means["strategy"])
+    return [(one, summary_of(known[style.family(one)])) for one in ordered if style.family(one) in known]
 
 
 def _facts(rows: pd.DataFrame, summary: pd.DataFrame, means: pd.DataFrame) -> dict[str, Any]:

@@ -79,8 +79,9 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
         given where rows have it), then `forgetting_…`, `relative_forgetting_…`, `relative_gap_…` (against
         the strategy "single" of the same detector, seed and order), `backward_transfer_…` and
         `intransigence_…` (mean over tasks, against "multitask") for each metric, `forward_transfer_…` (against
-        chance) where tasks to come were looked at, how well tasks were inferred, and what it cost: seconds (summed over tasks), milliseconds an image and
-        megabytes (10^6 bytes) at the last stage. All others are fractions; NaN where not available.
+        chance) where tasks to come were looked at, how well tasks were inferred, and what it cost: seconds
+        (summed over tasks), milliseconds an image and megabytes (10^6 bytes) at the last stage. All others
+        are fractions; NaN where not available.
     """
     runs = [(str(run), part) for run, part in rows.groupby("run", sort=False)]
     references = {(part["strategy"].iloc[0], _key(part)): part for _, part in runs}
