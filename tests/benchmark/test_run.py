@@ -58,6 +58,12 @@ def test_looking_ahead_measures_tasks_still_to_come(kind: type[Strategy]) -> Non
     assert seen == rows[(rows.metric == "pixel_auroc") & (rows.on_task <= rows.after_task)].value.tolist()
 
 
+def test_bl_080_many_large_maps_go_to_a_file_and_give_the_same_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_memory = run(stream(1), Naive(padim()))
+    monkeypatch.setattr("continuad.benchmark.evaluate.LARGE", 1000)
+    pd.testing.assert_frame_equal(without_times(run(stream(1), Naive(padim()))), without_times(in_memory))
+
+
 def test_intransigence_is_measured_against_multitask() -> None:
     both = pd.concat([run(stream(2), kind(padim())) for kind in (Multitask, Naive)])
     together, alone = (matrix(both, "pixel_auroc", r)[0].diagonal() for r in both.run.unique())

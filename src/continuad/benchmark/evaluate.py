@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
 import time
 from typing import NamedTuple
 
@@ -14,6 +16,7 @@ from continuad.metrics.pixel import pixel_metrics
 from continuad.strategy import Strategy
 from continuad.types import Task
 
+LARGE = 2**30  # bytes of maps of one task that are held in memory
 Values = dict[str, float]
 
 
@@ -44,7 +47,7 @@ def _predict_all(strategy: Strategy, task: Task, told: bool) -> tuple[np.ndarray
     detector = strategy.detector
     height, width = task.test.images.shape[-2:]
     scores = np.empty(len(task.test), np.float32)
-    maps = np.empty((len(task.test), height, width), np.float32)
+    maps = _room((len(task.test), height, width))
     tasks = np.full(len(task.test), -1)
     inferred, start = False, 0
     for batch in in_order(task.test, detector.batch_size):
@@ -56,6 +59,14 @@ def _predict_all(strategy: Strategy, task: Task, told: bool) -> tuple[np.ndarray
             inferred, tasks[start:stop] = True, found.task.cpu().numpy()
         start = stop
     return scores, maps, tasks if inferred else None
+
+
+def _room(shape: tuple[int, int, int]) -> np.ndarray:
+    """An array for maps: in memory, or in a file that vanishes with it when it is large."""
+    if 4 * math.prod(shape) <= LARGE:
+        return np.empty(shape, np.float32)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.float32, "w+", shape=shape)
 
 
 def measure(outcome: Outcome, task: Task) -> Values:
