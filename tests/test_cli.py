@@ -152,6 +152,36 @@ def test_a_plain_folder_of_good_images_is_learned_and_says_what_is_missing(tmp_p
     assert "not available" in page.lower() or "n/a" in page
 
 
+def test_a_settings_file_stands_in_for_options_and_the_command_line_goes_first(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    for i in range(4):
+        Image.new("L", (64, 64), 100 + i).save(tmp_path / "part" / f"{i}.png")
+    (tmp_path / "run.toml").write_text(
+        'folders = ["part"]\nstrategy = ["naive"]\nimage_size = [64, 64]\nseeds = [0, 1]\n'
+        '[options]\n"padim.channels" = 9\n'
+    )
+    done = continuad("bench", "--settings", "run.toml", "--seed", "3", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = pd.read_csv(tmp_path / "out" / "rows.csv")
+    assert set(rows.seed) == {3}
+    assert set(rows.strategy) == {"naive"}
+    assert rows[rows.metric == "additional_mb"].value.max() == pytest.approx(256 * (9 * 9 + 9) * 4 / 1e6, rel=1e-3)
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "part").mkdir()
+    for i in range(4):
+        Image.new("L", (64, 64), 100 + i).save(tmp_path / "part" / f"{i}.png")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("continuad.benchmark.grid.run_grid", stop)
+    done = continuad("bench", "part", "--out", "out", *SMALL, cwd=tmp_path)
+    assert done.returncode == 130
+    assert "goes on where it was" in done.stderr
+
+
 def test_bl_011_damaged_files_stop_it_by_name_before_learning(products: list[Path], tmp_path: Path) -> None:
     folder = tmp_path / "part"
     folder.mkdir()

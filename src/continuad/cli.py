@@ -243,7 +243,11 @@ def _bench(settings: Settings, out: Path, keep_models: bool) -> None:
             turn = orders(len(stream), settings.orders)[order]
             return [replace(stream[i], index=place) for place, i in enumerate(turn)]
 
-        run_grid(settings, out, tasks_of, keep_models=keep_models, notify=bars.step, on_cell=bars.cell)
+        try:
+            run_grid(settings, out, tasks_of, keep_models=keep_models, notify=bars.step, on_cell=bars.cell)
+        except KeyboardInterrupt:
+            err_console.print("stopped; the same command goes on where it was")
+            raise typer.Exit(130) from None
     _report(out)
 
 
@@ -324,6 +328,3 @@ def main() -> None:
     except ContinuadError as error:
         err_console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        err_console.print("stopped; the same command goes on where it was")
-        sys.exit(130)
