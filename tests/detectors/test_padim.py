@@ -230,3 +230,12 @@ def test_maps_equal_anomalibs() -> None:
         found = detector.predict(torch.from_numpy(TEST.images[2:5]))
         np.testing.assert_allclose(found.map, golden["map"], rtol=1e-3)
         np.testing.assert_allclose(found.score, golden["score"], rtol=1e-3)
+
+
+def test_bfloat16_on_request_gives_nearly_the_same_maps() -> None:
+    exact, rough = learn(small(), TRAIN), learn(small(precision="bfloat16"), TRAIN)
+    assert rough.pyramid.precision == torch.bfloat16
+    x = torch.from_numpy(TEST.images)
+    a, b = exact.predict(x).map.flatten(), rough.predict(x).map.flatten()
+    assert b.dtype == torch.float32
+    assert float(torch.corrcoef(torch.stack([a, b]))[0, 1]) > 0.98
