@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from continuad.console import Bars, BenchBars, err_console, out_console
 from continuad.errors import ContinuadError
@@ -216,7 +217,8 @@ def _bench(settings: Settings, out: Path, keep_models: bool) -> None:
     from continuad.data.discover import discover_all
     from continuad.data.stream import open_stream, orders
 
-    folders = _folders([Path(f) for f in settings.folders], settings.stream, Path(settings.root))
+    root = Path(settings.root) if settings.root else None
+    folders = _folders([Path(f) for f in settings.folders], settings.stream, root)
     grid, refused = cells(settings)
     _same_settings(settings, out)
     notes = [f"{pair} does not apply: {reason}" for pair, reason in refused.items()]
@@ -273,7 +275,7 @@ def _folders(folders: Sequence[Path] | None, stream: str, root: Path | None) -> 
     if stream and folders:
         raise ContinuadError("give product folders or --stream with --root, not both")
     if stream:
-        if root is None or str(root) == ".":
+        if root is None:
             raise ContinuadError(f"--stream {stream} needs --root, the folder that holds its products")
         return named_stream(stream, root)
     if not folders:
@@ -325,6 +327,6 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="note: %(message)s")
     try:
         app()
-    except ContinuadError as error:
-        err_console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+    except (ContinuadError, OSError) as error:  # OSError: disk full, no permission; it names the file
+        err_console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         sys.exit(2)

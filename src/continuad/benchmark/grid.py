@@ -40,8 +40,10 @@ class Cell:
 def cells(settings: Settings) -> tuple[list[Cell], dict[str, str]]:
     """The runs a grid asks for, stream by stream, and why other pairs are left out.
 
+    Every pair is built once, so that a wrong option is found before any work starts.
+
     Raises:
-        ContinuadError: an unknown name, or no pair is left.
+        ContinuadError: an unknown name or option, or no pair is left.
     """
     refused = {}
     for detector, strategy in product(settings.detector, settings.strategy):
@@ -51,6 +53,8 @@ def cells(settings: Settings) -> tuple[list[Cell], dict[str, str]]:
     kept = [Cell(d, s, seed, order) for order, seed, d, s in grid if f"{d} × {s}" not in refused]
     if not kept:
         raise ContinuadError("nothing to run: " + "; ".join(refused.values()))
+    for cell in kept[: len(settings.detector) * len(settings.strategy) - len(refused)]:
+        build(settings, cell)
     return kept, refused
 
 
@@ -65,7 +69,10 @@ def build(settings: Settings, cell: Cell) -> Strategy:
     options = applicable(find_strategy(name), common) | settings.own_options(name)
     strategy = make_strategy(cell.strategy, detector, **options)
     strategy.steps = settings.steps or None
-    return strategy.to(settings.device)
+    try:
+        return strategy.to(settings.device)
+    except (RuntimeError, AssertionError) as error:
+        raise ContinuadError(f"device '{settings.device}' cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def run_grid(
