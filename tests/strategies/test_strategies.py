@@ -44,10 +44,10 @@ def test_naive_is_the_newest_task_alone() -> None:
 def test_naive_training_goes_on_from_the_last_weights() -> None:
     detector = ToyAutoencoder()
     strategy = taught(Naive(detector), 1)
-    before = {k: v.clone() for k, v in detector.weights().items()}
+    before = {k: v.detach().clone() for k, v in detector.weights().items()}
     strategy.steps = 1
     strategy.learn(TASKS[1])
-    moved = max(float((v - before[k]).abs().max()) for k, v in detector.weights().items())
+    moved = max(float((v.detach() - before[k]).abs().max()) for k, v in detector.weights().items())
     assert 0 < moved < 0.01  # one Adam step of 1e-3, not a fresh start
 
 
