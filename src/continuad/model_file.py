@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from continuad.backbones import Backbone
 from continuad.errors import ContinuadError
+from continuad.files import replace_file
 from continuad.names import make_detector, make_strategy, name_of, settings
 from continuad.strategy import Strategy
 from continuad.thresholds import parse_rule
@@ -69,9 +69,7 @@ def save_model(strategy: Strategy, folder: Path | str, extra: dict[str, Any] | N
             "tensors": places,
             "extra": extra or {},
         }
-        part = folder / f"{MANIFEST}.part"
-        part.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        os.replace(part, folder / MANIFEST)
+        replace_file(folder / MANIFEST, lambda new: new.write_text(json.dumps(manifest, indent=1), encoding="utf-8"))
     except (OSError, safetensors.SafetensorError) as error:
         raise ContinuadError(
             f"cannot save the model in {folder}: {error}. Free space or choose another folder"
@@ -180,9 +178,8 @@ def _write_tensors(tensors: dict[str, Tensor], folder: Path) -> tuple[set[str], 
 def _write(tensors: dict[str, Tensor], path: Path) -> None:
     if path.exists():
         return
-    part = path.with_suffix(".part")
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part)
-    os.replace(part, path)
+    plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    replace_file(path, lambda new: save_file(plain, new))
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

@@ -47,9 +47,7 @@ def make_detector(name: str, **options: Any) -> Detector:
 
 def make_strategy(text: str, detector: Detector, **options: Any) -> Strategy:
     """A strategy by name, with its first own option after a colon, as in `replay:300`."""
-    name, _, value = text.partition(":")
-    if "." in name:  # package.module:Class
-        name, value = text, ""
+    name, value = split_value(text)
     found = find_strategy(name)
     if value:
         first = next((p for p in _options(found) if p != "seed"), None)
@@ -57,6 +55,12 @@ def make_strategy(text: str, detector: Detector, **options: Any) -> Strategy:
             raise ContinuadError(f"strategy '{name}' takes no value, but '{text}' gives one")
         options = {first: _convert(value, get_type_hints(found.__init__)[first], text), **options}
     return _construct(found, name, {"detector": detector, **options})
+
+
+def split_value(text: str) -> tuple[str, str]:
+    """A strategy's name and value: `replay:300` is replay and 300, `package.module:Class` a name alone."""
+    name, _, value = text.partition(":")
+    return (text, "") if "." in name else (name, value)
 
 
 def settings(made: nn.Module) -> dict[str, Any]:

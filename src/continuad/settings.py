@@ -16,6 +16,7 @@ import torch
 import continuad
 from continuad.backbones import DEFAULT
 from continuad.errors import ContinuadError
+from continuad.files import replace_file
 
 NOT_SETTINGS = {"machine", "command", "notes", "products"}
 """What the file tells beside the settings."""
@@ -88,9 +89,7 @@ class Settings:
         """
         beside = {"command": command, "products": list(products), "notes": list(notes), "machine": machine()}
         text = tomli_w.dumps({**asdict(self), **beside})
-        part = path.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        replace_file(path, lambda new: new.write_text(text, encoding="utf-8"))
 
     @classmethod
     def read(cls, path: Path) -> Settings:

@@ -25,16 +25,15 @@ class Strategy(nn.Module):
     Attributes:
         needs_gradients: it edits losses or gradients, and so refuses detectors that learn by statistics.
         statistics: what happens to the detector's statistics when a task begins.
-        infers_task: `predict` names the task it took each image for.
         needs_task: `predict` must be told the task.
-        routers: ways it can infer the task, its `route` compares them.
+        routers: ways it can infer the task, which `route` takes by name; `predict` then names the task it took
+            each image for.
         kept: what the strategy remembers (counted as additional memory).
         steps: optimiser steps a task for gradient detectors; None leaves it to the detector.
     """
 
     needs_gradients: ClassVar[bool] = False
     statistics: ClassVar[Policy] = "restart"
-    infers_task: ClassVar[bool] = False
     needs_task: ClassVar[bool] = False
     routers: ClassVar[tuple[str, ...]] = ()
     steps: int | None = None

@@ -11,8 +11,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from continuad.errors import ContinuadError
-
-EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
+from continuad.metrics.region import EIGHT_CONNECTED
 
 
 class Limits(NamedTuple):
@@ -109,7 +108,7 @@ def _lowest_limit(one: np.ndarray, area: int) -> float:
 
 
 def _large_regions(mask: np.ndarray, area: int) -> np.ndarray:
-    regions, _ = ndimage.label(mask, EIGHT_NEIGHBOURS)
+    regions, _ = ndimage.label(mask, EIGHT_CONNECTED)
     sizes = np.bincount(regions.ravel())
     sizes[0] = 0
     return (sizes >= area)[regions]

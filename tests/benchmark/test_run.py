@@ -183,6 +183,12 @@ def test_a_pair_that_does_not_apply_is_left_out_with_its_reason() -> None:
         cells(settings(detector=("toys:ToyAutoencoder",), strategy=("average",)))
 
 
+def test_a_strategy_from_another_package_runs_in_a_grid(tmp_path: Path) -> None:
+    guest = "continuad.strategies.naive:Naive"
+    run_grid(settings(strategy=(guest,)), tmp_path, lambda *_: stream(1))
+    assert set(pd.read_csv(tmp_path / "rows.csv").strategy) == {guest}
+
+
 def test_options_reach_the_detector_and_unknown_ones_are_refused() -> None:
     built = build(settings(), Cell("padim", "replay:7", 5, 0))
     assert built.detector.channels == 12

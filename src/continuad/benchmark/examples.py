@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from continuad.benchmark.evaluate import Outcome
 from continuad.data.images import ImageSet
+from continuad.files import replace_file
 from continuad.thresholds import Limits
 from continuad.types import Task
 
@@ -33,10 +33,10 @@ def save_examples(folder: Path, task: Task, outcome: Outcome, limits: Limits) ->
     folder.mkdir(parents=True, exist_ok=True)
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in task.name)
     path = folder / f"{task.index:02d}_{safe}.npz"
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez_compressed(
-            file,
+    replace_file(
+        path,
+        lambda new: np.savez_compressed(
+            new,
             image=test.images.transpose(0, 2, 3, 1),
             mask=test.masks,
             mask_known=test.mask_known,
@@ -48,5 +48,5 @@ def save_examples(folder: Path, task: Task, outcome: Outcome, limits: Limits) ->
             name=np.array([f"{d}/{p.name}" for d, p in zip(test.defects, test.paths, strict=True)]),
             centre=np.float32(limits.centre),
             threshold=np.float32(limits.pixel),
-        )
-    os.replace(part, path)
+        ),
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ import pandas as pd
 from continuad.benchmark.run import COLUMNS, Notify, Rows, run, run_name, stream_stamp
 from continuad.errors import ContinuadError
 from continuad.features import FeatureStore
+from continuad.files import replace_file
 from continuad.model_file import MANIFEST, describe, read_manifest
-from continuad.names import applicable, find_detector, find_strategy, make_detector, make_strategy
+from continuad.names import applicable, find_detector, find_strategy, make_detector, make_strategy, split_value
 from continuad.settings import Settings
 from continuad.strategy import Strategy
 from continuad.thresholds import parse_rule
@@ -47,7 +47,7 @@ def cells(settings: Settings) -> tuple[list[Cell], dict[str, str]]:
     """
     refused = {}
     for detector, strategy in product(settings.detector, settings.strategy):
-        if reason := find_strategy(strategy.partition(":")[0]).refuses(find_detector(detector)):
+        if reason := find_strategy(split_value(strategy)[0]).refuses(find_detector(detector)):
             refused[f"{detector} × {strategy}"] = reason
     grid = product(range(settings.orders), settings.seeds, settings.detector, settings.strategy)
     kept = [Cell(d, s, seed, order) for order, seed, d, s in grid if f"{d} × {s}" not in refused]
@@ -65,7 +65,7 @@ def build(settings: Settings, cell: Cell) -> Strategy:
     own = settings.own_options(cell.detector)
     detector = make_detector(cell.detector, **(applicable(kind, common) | own))
     detector.rule = parse_rule(settings.threshold)
-    name = cell.strategy.partition(":")[0]
+    name, _ = split_value(cell.strategy)
     options = applicable(find_strategy(name), common) | settings.own_options(name)
     strategy = make_strategy(cell.strategy, detector, **options)
     strategy.steps = settings.steps or None
@@ -100,15 +100,17 @@ def run_grid(
     grid, refused = cells(settings)
     (out / "runs").mkdir(parents=True, exist_ok=True)
     stream: list[Task] = []
-    opened, store = None, FeatureStore()
+    opened, stamp, store = None, "", FeatureStore()
     for number, cell in enumerate(grid):
         if on_cell:
             on_cell(cell, number, len(grid))
         if opened != (cell.seed, cell.order):
             stream, opened = list(open_stream(cell.seed, cell.order)), (cell.seed, cell.order)
+            stamp = stream_stamp(stream)
         strategy = build(settings, cell)
         folder = out / "runs" / run_name(strategy, cell.strategy, cell.order)
-        if _finished(folder, strategy, stream):
+        identity = {"stream": stamp, **describe(strategy)}
+        if _finished(folder, identity):
             continue
         rows = run(
             stream,
@@ -122,7 +124,7 @@ def run_grid(
             store=store,
             look_ahead=settings.look_ahead,
         )
-        _finish(folder, strategy, stream, rows.to_dict("records"), keep_models)
+        _finish(folder, identity, rows.to_dict("records"), keep_models)
     write_rows(out)
     return refused
 
@@ -131,10 +133,8 @@ def write_rows(out: Path) -> pd.DataFrame:
     """Gather the rows of all runs, finished or not, into rows.csv and rows.parquet."""
     found = [row for folder in sorted((out / "runs").iterdir()) for row in _rows_of(folder)]
     rows = pd.DataFrame(found, columns=COLUMNS)
-    for name, write in (("rows.csv", rows.to_csv), ("rows.parquet", rows.to_parquet)):
-        part = out / f"{name}.part"
-        write(part, index=False)
-        os.replace(part, out / name)
+    replace_file(out / "rows.csv", lambda new: rows.to_csv(new, index=False))
+    replace_file(out / "rows.parquet", lambda new: rows.to_parquet(new, index=False))
     return rows
 
 
@@ -145,15 +145,10 @@ def _rows_of(folder: Path) -> Iterator[dict[str, Any]]:
         yield from read_manifest(folder)["extra"]["rows"]
 
 
-def _identity(strategy: Strategy, stream: Sequence[Task]) -> dict[str, Any]:
-    return {"stream": stream_stamp(stream), **describe(strategy)}
-
-
-def _finished(folder: Path, strategy: Strategy, stream: Sequence[Task]) -> bool:
+def _finished(folder: Path, identity: dict[str, Any]) -> bool:
     if not (folder / ROWS).exists():
         return False
     kept = json.loads((folder / ROWS).read_text(encoding="utf-8"))
-    identity = _identity(strategy, stream)
     if {key: kept.get(key) for key in identity} != identity:
         raise ContinuadError(
             f"{folder} holds a finished run on other images or with other settings; choose another output folder"
@@ -161,10 +156,9 @@ def _finished(folder: Path, strategy: Strategy, stream: Sequence[Task]) -> bool:
     return True
 
 
-def _finish(folder: Path, strategy: Strategy, stream: Sequence[Task], rows: Rows, keep_model: bool) -> None:
-    part = folder / f"{ROWS}.part"
-    part.write_text(json.dumps({**_identity(strategy, stream), "rows": rows}), encoding="utf-8")
-    os.replace(part, folder / ROWS)
+def _finish(folder: Path, identity: dict[str, Any], rows: Rows, keep_model: bool) -> None:
+    kept = json.dumps({**identity, "rows": rows})
+    replace_file(folder / ROWS, lambda new: new.write_text(kept, encoding="utf-8"))
     if not keep_model:
         for file in folder.iterdir():
             if file.name != ROWS:

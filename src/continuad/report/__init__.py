@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from continuad.files import replace_file
 from continuad.report import style
 from continuad.report.drawing import save_png, to_svg
 from continuad.report.figures import all_figures
@@ -17,7 +18,6 @@ from continuad.report.files import (
     load_examples,
     load_rows,
     load_settings,
-    replace_file,
 )
 from continuad.report.gallery import gallery
 from continuad.report.page import Shown, render

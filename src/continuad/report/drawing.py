@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from continuad.report.files import replace_file
+from continuad.files import replace_file
 
 # Two colours that a page replaces by its own, so that figures follow light and dark.
 INK, GRID = "#1f2a37", "#d8dee6"

@@ -1,12 +1,9 @@
-"""What lies in a results folder: rows, settings, example images; and how a file is replaced."""
+"""What lies in a results folder: rows, settings, example images."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 import tomllib
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,22 +142,3 @@ _ARRAYS = ("image", "mask", "mask_known", "map", "decision", "score", "label", "
 def _index(path: Path) -> int:
     number = path.stem.split("_", 1)[0]
     return int(number) if number.isdecimal() else -1
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` fill a temporary file beside `path`, then put it in place in one step.
-
-    Whoever reads `path` meanwhile sees the old file or the new one, never half of one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays: matplotlib and pandas choose the format by it.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-", suffix=path.suffix)
-    os.close(handle)
-    new = Path(name)
-    try:
-        write(new)
-        new.chmod(0o644)
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
-    return path

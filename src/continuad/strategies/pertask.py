@@ -33,7 +33,6 @@ class PerTask(Strategy):
         backbone, weights_file, precision, download: the pooled router's own pyramid.
     """
 
-    infers_task = True
     routers = ("pooled", "lowest")
 
     def __init__(

@@ -1,9 +1,7 @@
 """Replay: exemplars of earlier tasks are learned again beside the new images (thesis 3.1.1)."""
 
-from typing import cast
-
 from continuad.batches import Images
-from continuad.data.images import ImageSet, Joined
+from continuad.data.images import Joined
 from continuad.detector import Detector
 from continuad.errors import ContinuadError
 from continuad.memory import Memory
@@ -34,7 +32,7 @@ class Replay(Strategy):
         """Held-out images of the task and of every task remembered."""
         if not len(self.memory):
             return task.val
-        return cast(ImageSet, Joined((task.val, self.memory.part(held_out=True))))
+        return Joined((task.val, self.memory.part(held_out=True)))
 
     def after(self, task: Task) -> None:
         """Take exemplars of the task."""
