@@ -140,6 +140,39 @@ def test_killed_and_started_again_gives_the_same_rows(products: list[Path], tmp_
     pd.testing.assert_frame_equal(*(r[~r.metric.isin(timed)].reset_index(drop=True) for r in (one, two)))
 
 
+def test_bl_132_killed_in_the_middle_of_a_task_goes_on_there(products: list[Path], tmp_path: Path) -> None:
+    """A real process, killed the hard way once a checkpoint lies in its folder."""
+    tests = str(Path(__file__).parent)
+    often = "import continuad.checkpoint as c; c.EVERY = 0.02; from continuad.cli import main; main()"
+    arguments = ["bench", *map(str, products[:2]), "--detector", "toys:ToyAutoencoder", "--image-size", "64"]
+    arguments += ["--strategy", "replay:25%", "--steps", "1500"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": tests}
+
+    def start(out: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", often, *arguments, "--out", str(out)]
+        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+    whole, cut = start(tmp_path / "whole"), start(tmp_path / "cut")
+    folder = tmp_path / "cut" / "runs" / "toys-ToyAutoencoder-replay-25pct-seed0-order0"
+    deadline = time.time() + 120
+    # the manifest is written when the first task is done: what follows is the middle of the second
+    while not ((folder / "manifest.json").exists() and (folder / "half.safetensors").exists()):
+        assert cut.poll() is None, cut.stderr and cut.stderr.read()
+        assert time.time() < deadline
+        time.sleep(0.002)
+    cut.send_signal(signal.SIGKILL)
+    cut.communicate()
+    assert (folder / "half.safetensors").exists()
+    again = start(tmp_path / "cut")
+    for process in (whole, again):
+        _, said = process.communicate()
+        assert process.returncode == 0, said
+    one, two = (pd.read_csv(tmp_path / d / "rows.csv", na_filter=False) for d in ("whole", "cut"))
+    timed = ("train_seconds", "inference_ms")
+    pd.testing.assert_frame_equal(*(r[~r.metric.isin(timed)].reset_index(drop=True) for r in (one, two)))
+    assert set(one[one.metric == "steps"].value) == {1500.0}
+
+
 def test_a_plain_folder_of_good_images_is_learned_and_says_what_is_missing(tmp_path: Path) -> None:
     folder = tmp_path / "schöne Teile"
     folder.mkdir()
@@ -224,7 +257,9 @@ def test_list_names_every_pair() -> None:
         (["bench", "--stream", "thesis10"], "needs --root"),
         (["bench", "x", "--seed", "1", "--seeds", "2"], "one of them"),
         (["bench", "x", "--detector", "nope"], "unknown detector 'nope'"),
-        (["bench", "x", "--strategy", "replay:many"], "not of type int"),
+        (["bench", "x", "--strategy", "replay:many"], "share of each task (10%)"),
+        (["bench", "x", "--steps", "5", "--epochs", "5"], "exclude each other"),
+        (["bench", "x", "--patience", "-1"], "patience=-1"),
         (["bench", "x", "--strategy", "naive,pertask:furthest"], "furthest"),
         (["bench", "x", "--device", "quantum"], "device 'quantum' cannot be used"),
         (["bench", "--stream", "realset", "--root", "."], "missing"),

@@ -4,6 +4,7 @@ import pytest
 from toys import images_of, stream
 
 from continuad.cost import footprint
+from continuad.errors import ContinuadError
 from continuad.memory import Memory, equal_shares
 from continuad.types import Task
 
@@ -34,6 +35,21 @@ def test_bl_111_the_budget_is_used_fully_and_never_exceeded() -> None:
     counts = [int((memory.store["task"] == t).sum()) for t in range(3)]
     assert sum(counts) == 60
     assert max(counts) - min(counts) <= 1
+
+
+def test_a_share_keeps_that_part_of_every_task_for_ever() -> None:
+    memory = Memory("10%")
+    for index, (train, val) in enumerate(((180, 20), (18, 2), (3, 1))):
+        memory.add(task(index, train, val))
+    assert [int((memory.store["task"] == t).sum()) for t in range(3)] == [20, 2, 1]
+    assert len(memory.part(held_out=True)) == 2  # a tenth of the first task's 20
+    assert footprint(memory).additional == pytest.approx(23 * (3 * 32 * 32 + 8 + 1) / 1e6)
+
+
+@pytest.mark.parametrize("exemplars", [0, -3, "0%", "120%", "ten%", "many", "10", "nan%"])
+def test_what_is_neither_a_number_nor_a_share_is_refused(exemplars: int | str) -> None:
+    with pytest.raises(ContinuadError, match=r"exemplar"):
+        Memory(exemplars)
 
 
 def test_exemplars_are_raw_bytes_of_their_own() -> None:

@@ -23,7 +23,24 @@ CPU_SLICE = 4  # images at once: more would push the first layers out of a proce
 Precision = Literal["float32", "bfloat16"]
 
 
-class Backbone(nn.Module):
+class Frozen(nn.Module):
+    """A network that never learns: always in evaluation mode, named by its weights in saved models.
+
+    Attributes:
+        fingerprint: hash of the weights; a saved model names it instead of carrying the weights.
+    """
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.fingerprint = _fingerprint(self.net)
+
+    def train(self, mode: bool = True) -> Frozen:
+        """Stays in evaluation mode: a frozen network's statistics must not move."""
+        return cast(Frozen, super().train(False))
+
+
+class Backbone(Frozen):
     """A frozen network that turns uint8 images into feature maps at chosen strides.
 
     Normalisation happens here and nowhere else. Batch normalisation is folded into the convolutions and
@@ -31,30 +48,23 @@ class Backbone(nn.Module):
 
     Attributes:
         channels: feature channels of each level.
-        fingerprint: hash of the weights; a saved model names it instead of carrying the weights.
     """
 
     scale: Tensor
     offset: Tensor
 
     def __init__(self, net: nn.Module, channels: Sequence[int], mean: Sequence[float], std: Sequence[float]):
-        super().__init__()
-        self.net = net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        super().__init__(net)
         self.channels = tuple(channels)
         scale = 1 / (255 * torch.tensor(std))
         self.register_buffer("scale", scale[:, None, None])
         self.register_buffer("offset", (torch.tensor(mean) * 255 * scale)[:, None, None])
-        self.fingerprint = _fingerprint(self.net)
         self._last: tuple[weakref.ref[Tensor], int, list[Tensor]] | None = None
 
     @property
     def precision(self) -> torch.dtype:
         """What the network computes in."""
         return next(self.net.parameters()).dtype
-
-    def train(self, mode: bool = True) -> Backbone:
-        """Stays in evaluation mode: a frozen network's statistics must not move."""
-        return cast(Backbone, super().train(False))
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -25,12 +25,12 @@ def in_order(images: Images, batch_size: int) -> Iterator[Batch]:
         yield images.__getitems__(list(range(start, min(start + batch_size, len(images)))))
 
 
-def shuffled(images: Images, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """Endless epochs, each image once an epoch in a fresh order; fewer images than a batch give short batches."""
+def shuffled(count: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
+    """Indices in endless epochs, each once an epoch in a fresh order; fewer than a batch give short batches."""
     while True:
-        order = torch.randperm(len(images), generator=generator).tolist()
-        for start in range(0, len(order), batch_size):
-            yield images.__getitems__(order[start : start + batch_size])
+        order = torch.randperm(count, generator=generator).tolist()
+        for start in range(0, count, batch_size):
+            yield order[start : start + batch_size]
 
 
 def one_pass(new: Images, old: Images | None, batch_size: int) -> Iterator[Tensor]:
@@ -42,14 +42,18 @@ def one_pass(new: Images, old: Images | None, batch_size: int) -> Iterator[Tenso
 
 
 def steps_of(
-    new: Images, old: Images | None, batch_size: int, steps: int, generator: torch.Generator
+    new: Images, old: Images | None, batch_size: int, steps: range, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """For gradients: `steps` batches of new images, each joined by as many replayed ones (thesis 5.1, 5.3).
+    """For gradients: a batch of new images a step, each joined by as many replayed ones (thesis 5.1, 5.3).
 
-    The number of steps follows the budget alone, whatever the size of the buffer.
+    The number of steps follows the budget alone, whatever the size of the buffer. `steps` may begin in the
+    middle: what came before is drawn from the generator, but not loaded.
     """
-    fresh = shuffled(new, batch_size, generator)
-    replayed = shuffled(old, batch_size, generator) if old is not None and len(old) else None
-    for _ in range(steps):
-        images = next(fresh).image
-        yield images if replayed is None else torch.cat([images, next(replayed).image])
+    fresh = shuffled(len(new), batch_size, generator)
+    replayed = shuffled(len(old), batch_size, generator) if old is not None and len(old) else None
+    for step in range(steps.stop):
+        indices, again = next(fresh), next(replayed) if replayed else []
+        if step < steps.start:
+            continue
+        images = new.__getitems__(indices).image
+        yield torch.cat([images, old.__getitems__(again).image]) if old is not None and again else images

@@ -92,7 +92,7 @@ def bench(
     root: Root = None,
     detector: Annotated[str, typer.Option(help="Comma-separated names; see `continuad list`.")] = "padim",
     strategy: Annotated[
-        str, typer.Option(help="Comma-separated, with values as in replay:300.")
+        str, typer.Option(help="Comma-separated, with values as in replay:300 or replay:10%.")
     ] = "naive,replay:300,pertask",
     out: Annotated[Path, typer.Option(help="Results folder; the same command goes on where it was stopped.")] = Path(
         "results"
@@ -108,6 +108,16 @@ def bench(
     orders: Annotated[int, typer.Option(help="Orders of the products: as given, then seeded permutations.")] = 1,
     steps: Annotated[
         int, typer.Option(help="Optimiser steps a task for gradient detectors; 0: their own default.")
+    ] = 0,
+    epochs: Annotated[
+        int, typer.Option(help="Instead of steps: walks through a task's new images (replay adds none); 0: unset.")
+    ] = 0,
+    patience: Annotated[
+        int,
+        typer.Option(
+            help="Stop a task after this many epochs without a lower loss on held-out good images, and keep "
+            "the best state; 0: never."
+        ),
     ] = 0,
     val_share: Annotated[float, typer.Option(help="Share of the good train images held out for limits.")] = 0.1,
     threshold: Annotated[
@@ -152,6 +162,8 @@ def bench(
         "seeds": tuple(range(seeds)) if seeds is not None else (seed or 0,),
         "orders": orders,
         "steps": steps,
+        "epochs": epochs,
+        "patience": patience,
         "val_share": val_share,
         "threshold": threshold,
         "precision": precision,
@@ -164,6 +176,49 @@ def bench(
     said |= {"seeds"} if "seed" in said else set()
     said |= {"options"} if "option" in said else set()
     _bench(_merge(given, said, settings_file), out, keep_models)
+
+
+@app.command()
+def distill(
+    pictures: Annotated[Path, typer.Argument(help="Folder of pictures of anything, best photographs.")],
+    out: Annotated[Path, typer.Option(help="The teacher's file.")] = Path("teacher.safetensors"),
+    size: Annotated[str, typer.Option(help="s or m, for efficientad-s or efficientad-m.")] = "s",
+    backbone: Annotated[str, typer.Option(help="Any timm name: whose features are taught.")] = "tf_efficientnet_lite0",
+    strides: Annotated[str, typer.Option(help="Its levels, comma-separated.")] = "8,16",
+    weights_file: Annotated[
+        Path | None, typer.Option(help="Backbone weights (.safetensors, .pth).", show_default=False)
+    ] = None,
+    download: Annotated[bool, typer.Option(help="Let timm fetch backbone weights from the internet.")] = False,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 10_000,
+    batch_size: Annotated[int, typer.Option(help="Crops a step.")] = 16,
+    seed: Annotated[int, typer.Option(help="Of weights and crops.")] = 0,
+) -> None:
+    """Make a teacher for EfficientAD: a small network that learns a large one's features. Goes on where it stopped.
+
+    Example: `continuad distill photographs --out teacher.safetensors`, then
+    `continuad bench parts/* --detector efficientad-s --set efficientad-s.teacher=teacher.safetensors`
+    """
+    from continuad.distill import Lesson, distill
+    from continuad.teachers import size_of
+
+    lesson = Lesson(
+        folder=str(pictures),
+        size=size_of(size),
+        backbone=backbone,
+        strides=tuple(int(s) for s in strides.split(",")),
+        weights_file=str(weights_file) if weights_file else None,
+        download=download,
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    with Bars() as bars:
+        found = distill(lesson, out, lambda done, total: bars.step("distilling", done, total))
+    out_console.print(
+        f"Teacher: [bold]{out.absolute()}[/], loss {found['loss']:.3f} (1 would be no knowledge), "
+        f"{found['seconds']:.0f} s",
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -219,7 +274,7 @@ def _bench(settings: Settings, out: Path, keep_models: bool) -> None:
 
     root = Path(settings.root) if settings.root else None
     folders = _folders([Path(f) for f in settings.folders], settings.stream, root)
-    grid, refused = cells(settings)
+    grid, refused = cells(settings)  # builds every pair once: mistakes are found before anything is written
     _same_settings(settings, out)
     notes = [f"{pair} does not apply: {reason}" for pair, reason in refused.items()]
     products = [product.name for product in discover_all(folders)]
@@ -246,7 +301,7 @@ def _bench(settings: Settings, out: Path, keep_models: bool) -> None:
             return [replace(stream[i], index=place) for place, i in enumerate(turn)]
 
         try:
-            run_grid(settings, out, tasks_of, keep_models=keep_models, notify=bars.step, on_cell=bars.cell)
+            run_grid(settings, grid, out, tasks_of, keep_models=keep_models, notify=bars.step, on_cell=bars.cell)
         except KeyboardInterrupt:
             err_console.print("stopped; the same command goes on where it was")
             raise typer.Exit(130) from None

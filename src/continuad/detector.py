@@ -109,6 +109,21 @@ class Detector(nn.Module):
         """Made anew for every task. Only gradient detectors have one."""
         return torch.optim.Adam(self.weights().values(), 1e-3)
 
+    def learning_rate(self, progress: float) -> float:
+        """Factor on the optimiser's initial rates when the share `progress` of the steps, in [0, 1), is done."""
+        return 1.0
+
+    def validation_loss(self, images: Tensor) -> Tensor:
+        """The loss () on held-out good images (B, 3, H, W), for early stopping. Called in eval mode, without
+        gradients, and with the same random numbers every time.
+
+        The default is the loss of `step`: right wherever `step` changes no state.
+        """
+        loss = self.step(images)
+        if loss is None:
+            raise ContinuadError(f"{type(self).__name__} has no loss to stop early by; leave patience unset")
+        return loss
+
     def learned(self) -> dict[str, Tensor]:
         """All state that learning changes, by name. Weights are copied; statistics, never changed in place
         once `finish` has run, are shared."""

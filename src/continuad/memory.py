@@ -1,12 +1,15 @@
-"""Replay memory that owns its images: raw bytes, a fixed budget, equal shares per task."""
+"""Replay memory that owns its images: raw bytes, in a fixed number or as a fixed share of every task."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from continuad.data.images import ImageSet
+from continuad.errors import ContinuadError
 from continuad.stats import Stats
 from continuad.types import Task
 
@@ -19,13 +22,18 @@ class Memory(nn.Module):
     what stays is still a random sample.
 
     Args:
-        exemplars: how many images in all tasks together.
+        exemplars: how many images in all tasks together, in equal shares; or "10%", which keeps that share of
+            each task's good images for ever (at least one), so that memory grows with the number of tasks.
         held_out: share of them reserved for calibration.
         seed: of the draw.
+
+    Raises:
+        ContinuadError: `exemplars` is neither.
     """
 
-    def __init__(self, exemplars: int, held_out: float = 0.1, seed: int = 0):
+    def __init__(self, exemplars: int | str, held_out: float = 0.1, seed: int = 0):
         super().__init__()
+        self.percent = _percent(exemplars)
         self.exemplars, self.held_out, self.seed = exemplars, held_out, seed
         self.store = Stats()  # "images" (N, 3, H, W), "task" (N,), "held_out" (N,)
 
@@ -33,17 +41,22 @@ class Memory(nn.Module):
         return len(self.store["task"]) if "task" in self.store else 0
 
     def add(self, task: Task) -> None:
-        """Take the task's share in and shrink the others'; the total never exceeds the budget."""
-        counts = {int(t): int((self.store["task"] == t).sum()) for t in self.known()}
-        available = counts | {task.index: len(task.train) + len(task.val)}
-        shares = equal_shares(available, self.exemplars)
+        """Take the task's share in. A fixed number is never exceeded: the others' shares shrink."""
+        shares = self._shares(task)
         images, held = self._draw(task, shares[task.index])
         parts = [(images, torch.full((len(images),), task.index), held)]
         for t in self.known():
-            mine = torch.nonzero(self.store["task"] == t).flatten()[: shares[int(t)]]
+            mine = torch.nonzero(self.store["task"] == t).flatten()[: shares[t]]
             parts.insert(-1, (self.store["images"][mine], self.store["task"][mine], self.store["held_out"][mine]))
         for name, column in zip(("images", "task", "held_out"), zip(*parts, strict=True), strict=True):
             self.store[name] = torch.cat(column)
+
+    def _shares(self, task: Task) -> dict[int, int]:
+        counts = {t: int((self.store["task"] == t).sum()) for t in self.known()}
+        offered = len(task.train) + len(task.val)
+        if self.percent is None:
+            return equal_shares(counts | {task.index: offered}, int(self.exemplars))
+        return counts | {task.index: max(1, round(offered * self.percent / 100))}
 
     def known(self) -> list[int]:
         """Tasks that have exemplars."""
@@ -74,6 +87,21 @@ class Memory(nn.Module):
         place = torch.cat([torch.linspace(0, 1, learned), torch.linspace(0, 1, reserved)])
         order = place.argsort(stable=True)
         return torch.cat(images)[order], held[order]
+
+
+def _percent(exemplars: int | str) -> float | None:
+    """10.0 for "10%", None for a fixed number."""
+    if isinstance(exemplars, int):
+        if exemplars < 1:
+            raise ContinuadError(f"a memory needs at least 1 exemplar, not {exemplars}; without any, use naive")
+        return None
+    try:
+        percent = float(exemplars.removesuffix("%")) if exemplars.endswith("%") else math.nan
+    except ValueError:
+        percent = math.nan
+    if not 0 < percent <= 100:
+        raise ContinuadError(f"exemplars '{exemplars}': give a number of images (300) or a share of each task (10%)")
+    return percent
 
 
 def equal_shares(available: dict[int, int], budget: int) -> dict[int, int]:

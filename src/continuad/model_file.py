@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from continuad.backbones import Backbone
+from continuad.backbones import Frozen
 from continuad.errors import ContinuadError
 from continuad.files import replace_file
+from continuad.fit import Budget
 from continuad.names import make_detector, make_strategy, name_of, settings
 from continuad.strategy import Strategy
 from continuad.thresholds import parse_rule
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 LARGE = 2**20  # tensors above this many bytes get a file of their own, shared by successive versions
 
@@ -35,10 +38,11 @@ def describe(strategy: Strategy) -> dict[str, Any]:
                 "strategy": {
                     "name": name_of(strategy),
                     "options": settings(strategy),
-                    "steps": strategy.steps,
+                    "budget": asdict(strategy.budget),
                 },
                 "threshold": str(detector.rule),
-            }
+            },
+            default=os.fspath,  # a path is written as text
         )
     )
 
@@ -82,13 +86,13 @@ def load_model(folder: Path | str) -> tuple[Strategy, dict[str, Any]]:
     """The strategy that `save_model` wrote, on the CPU, and its `extra` values.
 
     Raises:
-        ContinuadError: no model there, a newer format, damaged files or other backbone weights.
+        ContinuadError: no model there, another format, damaged files or other backbone weights.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
     detector = make_detector(manifest["detector"]["name"], **manifest["detector"]["options"])
     strategy = make_strategy(manifest["strategy"]["name"], detector, **manifest["strategy"]["options"])
-    detector.rule, strategy.steps = parse_rule(manifest["threshold"]), manifest["strategy"]["steps"]
+    detector.rule, strategy.budget = parse_rule(manifest["threshold"]), Budget(**manifest["strategy"]["budget"])
     return strategy, load_into(strategy, folder)
 
 
@@ -125,7 +129,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a model folder.
 
     Raises:
-        ContinuadError: not a model, or one from a newer continuad.
+        ContinuadError: not a model, or one that another version of continuad wrote.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -133,21 +137,22 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ContinuadError(f"{folder} holds no model ({MANIFEST}: {error})") from error
     if manifest.get("format") != FORMAT:
         raise ContinuadError(
-            f"the model in {folder} has format {manifest.get('format')}; this continuad reads {FORMAT}"
+            f"the model in {folder} has format {manifest.get('format')}, and this continuad reads {FORMAT}; "
+            "learn it again, or use the continuad that wrote it"
         )
     return manifest
 
 
-def _backbones(strategy: Strategy) -> dict[str, Backbone]:
-    return {name: m for name, m in strategy.named_modules(remove_duplicate=False) if isinstance(m, Backbone)}
+def _frozen(strategy: Strategy) -> dict[str, Frozen]:
+    return {name: m for name, m in strategy.named_modules(remove_duplicate=False) if isinstance(m, Frozen)}
 
 
 def _fingerprints(strategy: Strategy) -> dict[str, str]:
-    return {name: backbone.fingerprint for name, backbone in _backbones(strategy).items()}
+    return {name: net.fingerprint for name, net in _frozen(strategy).items()}
 
 
 def _distinct(strategy: Strategy) -> dict[str, Tensor]:
-    frozen = tuple(f"{name}." for name in _backbones(strategy))
+    frozen = tuple(f"{name}." for name in _frozen(strategy))
     return {k: v for k, v in strategy.state_dict().items() if not k.startswith(frozen)}
 
 

@@ -1,4 +1,7 @@
-"""From a name to a detector or strategy: the file of that name in `detectors/` or `strategies/`."""
+"""From a name to a detector or strategy: the file of that name in `detectors/` or `strategies/`.
+
+A file with several classes tells them apart by `variant`, as in `efficientad-s`.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,12 @@ Kind = TypeVar("Kind", Detector, Strategy)
 
 def detectors() -> dict[str, type[Detector]]:
     """Every detector by its command-line name."""
-    return {name: find_detector(name) for name in _files(continuad.detectors)}
+    return {name: find_detector(name) for name in _names(continuad.detectors, Detector)}
 
 
 def strategies() -> dict[str, type[Strategy]]:
     """Every strategy by its command-line name."""
-    return {name: find_strategy(name) for name in _files(continuad.strategies)}
+    return {name: find_strategy(name) for name in _names(continuad.strategies, Strategy)}
 
 
 def find_detector(name: str) -> type[Detector]:
@@ -71,9 +74,9 @@ def settings(made: nn.Module) -> dict[str, Any]:
 def name_of(made: Detector | Strategy) -> str:
     """The name that finds this object's class again."""
     kind = type(made)
-    package, _, name = kind.__module__.rpartition(".")
+    package, _, file = kind.__module__.rpartition(".")
     if package in (continuad.detectors.__name__, continuad.strategies.__name__):
-        return name
+        return _name_in(file, kind)
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
@@ -99,15 +102,35 @@ def _construct(kind: type[Kind], name: str, options: dict[str, Any]) -> Kind:
 
 
 def _convert(value: str, hint: Any, text: str) -> Any:
-    wanted = next((kind for kind in (get_args(hint) or (hint,)) if kind in (int, float)), str)
+    kinds = get_args(hint) or (hint,)
+    wanted = next((kind for kind in kinds if kind in (int, float)), str)
     try:
         return wanted(value)
     except ValueError:
+        if str in kinds:
+            return value
         raise ContinuadError(f"'{text}': {value!r} is not of type {wanted.__name__}") from None
+
+
+def _names(package: Any, base: type[Kind]) -> list[str]:
+    return sorted(name for file in _files(package) for name in _classes(package, file, base))
 
 
 def _files(package: Any) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+
+
+def _classes(package: Any, file: str, base: type[Kind]) -> dict[str, type[Kind]]:
+    """A file's classes by name."""
+    module = importlib.import_module(f"{package.__name__}.{file}")
+    own = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, base)]
+    return {_name_in(file, c): c for c in own if c.__module__ == module.__name__}
+
+
+def _name_in(file: str, kind: type) -> str:
+    """The file's name, with the variant of a class that is one of several: `efficientad-s`."""
+    variant = getattr(kind, "variant", None)
+    return f"{file}-{variant}" if variant else file
 
 
 def _find(name: str, base: type[Kind], kind: Literal["detector", "strategy"], package: Any) -> type[Kind]:
@@ -118,8 +141,8 @@ def _find(name: str, base: type[Kind], kind: Literal["detector", "strategy"], pa
         except (ImportError, AttributeError) as error:
             raise ContinuadError(f"{kind} '{name}' cannot be imported: {error}") from error
         return found
-    if name not in _files(package):
-        raise ContinuadError(f"unknown {kind} '{name}'; there are {', '.join(_files(package))}")
-    module = importlib.import_module(f"{package.__name__}.{name}")
-    own = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, base)]
-    return next(c for c in own if c.__module__ == module.__name__)
+    file = name.partition("-")[0]
+    found = _classes(package, file, base) if file in _files(package) else {}
+    if name not in found:
+        raise ContinuadError(f"unknown {kind} '{name}'; there are {', '.join(_names(package, base))}")
+    return found[name]

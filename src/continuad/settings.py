@@ -37,7 +37,7 @@ class Settings:
         image_size: (height, width) in pixels.
         backbone, weights_file, download, precision: see `backbones.load_backbone`.
         device: a torch device, such as "cpu" or "cuda".
-        steps: optimiser steps a task for gradient detectors; 0 leaves it to the detector.
+        steps, epochs, patience: how long a gradient detector learns a task, see `fit.Budget`; 0 is unset.
         val_share: part of the good train images that is held out.
         threshold: "far:RATE" or "area:PIXELS", see `thresholds`.
         skip_unreadable: go on without files that cannot be decoded (they are named).
@@ -59,6 +59,8 @@ class Settings:
     precision: str = "float32"
     device: str = "cpu"
     steps: int = 0
+    epochs: int = 0
+    patience: int = 0
     val_share: float = 0.1
     threshold: str = "far:0.01"
     skip_unreadable: bool = False

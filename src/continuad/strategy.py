@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from continuad.batches import Images
+from continuad.checkpoint import Checkpoint
 from continuad.detector import Detector
 from continuad.errors import ContinuadError
-from continuad.fit import fit
+from continuad.fit import Budget, Progress, fit, seed_of
 from continuad.stats import Policy, Stats
 from continuad.thresholds import Limits
 from continuad.types import Prediction, Task
-
-Progress = Callable[[int, int], None]
 
 
 class Strategy(nn.Module):
@@ -29,14 +28,16 @@ class Strategy(nn.Module):
         routers: ways it can infer the task, which `route` takes by name; `predict` then names the task it took
             each image for.
         kept: what the strategy remembers (counted as additional memory).
-        steps: optimiser steps a task for gradient detectors; None leaves it to the detector.
+        budget: how long a gradient detector learns a task.
+        checkpoint: where a half-learned task is kept, and continued from, if anywhere.
     """
 
     needs_gradients: ClassVar[bool] = False
     statistics: ClassVar[Policy] = "restart"
     needs_task: ClassVar[bool] = False
     routers: ClassVar[tuple[str, ...]] = ()
-    steps: int | None = None
+    budget: Budget = Budget()
+    checkpoint: Checkpoint | None = None
 
     def __init__(self, detector: Detector, seed: int = 0):
         super().__init__()
@@ -57,8 +58,6 @@ class Strategy(nn.Module):
 
     def learn(self, task: Task, progress: Progress | None = None) -> int:
         """Learn one task of `view(stream)`; returns the steps taken. The same task and seed repeat exactly."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + task.index)
-        torch.manual_seed(self.seed * 1_000_003 + task.index)  # for detectors that draw inside `step`
         new, old = self.data(task)
         steps = fit(
             self.detector,
@@ -67,8 +66,9 @@ class Strategy(nn.Module):
             self.calibration(task),
             self,
             statistics=self.statistics,
-            generator=generator,
-            steps=self.steps,
+            seed=seed_of(self.seed, task.index),
+            budget=self.budget,
+            checkpoint=self.checkpoint,
             progress=progress,
         )
         self.after(task)

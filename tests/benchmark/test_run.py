@@ -16,6 +16,7 @@ from continuad.benchmark.grid import Cell, build, cells, run_grid, write_rows
 from continuad.benchmark.run import run, run_name
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
+from continuad.fit import Budget
 from continuad.report.tables import matrix, summarise
 from continuad.settings import Settings
 from continuad.strategies.multitask import Multitask
@@ -158,14 +159,14 @@ def test_a_grid_fills_one_folder_and_repeats_nothing(tmp_path: Path) -> None:
         opened.append((seed, order))
         return stream(2)
 
-    run_grid(asked, tmp_path, open_stream)
+    run_grid(asked, cells(asked)[0], tmp_path, open_stream)
     rows = pd.read_csv(tmp_path / "rows.csv")
     assert opened == [(0, 0), (1, 0)]
     assert sorted(rows.run.unique()) == [f"padim-{s}-seed{k}-order0" for s in ("naive", "pertask") for k in (0, 1)]
     pd.testing.assert_frame_equal(rows.fillna(""), pd.read_parquet(tmp_path / "rows.parquet").fillna(""))
     assert not list((tmp_path / "runs").rglob("*.safetensors"))
     grown = settings(seeds=(0, 1), strategy=("naive", "pertask", "average"))
-    run_grid(grown, tmp_path, open_stream)
+    run_grid(grown, cells(grown)[0], tmp_path, open_stream)
     assert len(write_rows(tmp_path)) == len(rows) + (rows.strategy == "naive").sum()  # as many rows as naive's
     assert len(list((tmp_path / "examples").iterdir())) == 6
 
@@ -185,7 +186,8 @@ def test_a_pair_that_does_not_apply_is_left_out_with_its_reason() -> None:
 
 def test_a_strategy_from_another_package_runs_in_a_grid(tmp_path: Path) -> None:
     guest = "continuad.strategies.naive:Naive"
-    run_grid(settings(strategy=(guest,)), tmp_path, lambda *_: stream(1))
+    asked = settings(strategy=(guest,))
+    run_grid(asked, cells(asked)[0], tmp_path, lambda *_: stream(1))
     assert set(pd.read_csv(tmp_path / "rows.csv").strategy) == {guest}
 
 
@@ -199,9 +201,27 @@ def test_options_reach_the_detector_and_unknown_ones_are_refused() -> None:
 
 
 def test_finished_runs_of_other_settings_are_refused(tmp_path: Path) -> None:
-    run_grid(settings(strategy=("naive",)), tmp_path, lambda *_: stream(1))
+    grid = [Cell("padim", "naive", 0, 0)]
+    run_grid(settings(), grid, tmp_path, lambda *_: stream(1))
     with pytest.raises(ContinuadError, match="other settings"):
-        run_grid(settings(strategy=("naive",), threshold="far:0.5"), tmp_path, lambda *_: stream(1))
+        run_grid(settings(threshold="far:0.5"), grid, tmp_path, lambda *_: stream(1))
+
+
+def test_a_share_of_exemplars_has_a_folder_and_a_measured_weight(tmp_path: Path) -> None:
+    asked = settings(strategy=("replay:25%",))
+    run_grid(asked, cells(asked)[0], tmp_path, lambda *_: stream(3))
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    assert [f.name for f in (tmp_path / "runs").iterdir()] == ["padim-replay-25pct-seed0-order0"]
+    assert set(rows.strategy) == {"replay:25%"}
+    grown = rows[rows.metric == "additional_mb"].value.diff().dropna()
+    assert grown.tolist() == pytest.approx([4 * (3 * 64 * 64 + 8 + 1) / 1e6] * 2)  # a quarter of 12 + 4 images a task
+
+
+def test_budgets_reach_the_strategy() -> None:
+    strategy = build(settings(epochs=3, patience=2), Cell("padim", "naive", 0, 0))
+    assert strategy.budget == Budget(epochs=3, patience=2)
+    with pytest.raises(ContinuadError, match="exclude each other"):
+        build(settings(epochs=3, steps=2), Cell("padim", "naive", 0, 0))
 
 
 def test_examples_hold_everything_the_gallery_needs(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from continuad.benchmark.evaluate import evaluate
 from continuad.cost import footprint
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
+from continuad.fit import Budget
 from continuad.strategies.accumulate import Accumulate
 from continuad.strategies.average import Average
 from continuad.strategies.multitask import Multitask
@@ -45,7 +46,7 @@ def test_naive_training_goes_on_from_the_last_weights() -> None:
     detector = ToyAutoencoder()
     strategy = taught(Naive(detector), 1)
     before = {k: v.detach().clone() for k, v in detector.weights().items()}
-    strategy.steps = 1
+    strategy.budget = Budget(steps=1)
     strategy.learn(TASKS[1])
     moved = max(float((v.detach() - before[k]).abs().max()) for k, v in detector.weights().items())
     assert 0 < moved < 0.01  # one Adam step of 1e-3, not a fresh start

@@ -16,6 +16,7 @@ from continuad.benchmark.run import COLUMNS, Notify, Rows, run, run_name, stream
 from continuad.errors import ContinuadError
 from continuad.features import FeatureStore
 from continuad.files import replace_file
+from continuad.fit import Budget
 from continuad.model_file import MANIFEST, describe, read_manifest
 from continuad.names import applicable, find_detector, find_strategy, make_detector, make_strategy, split_value
 from continuad.settings import Settings
@@ -68,7 +69,7 @@ def build(settings: Settings, cell: Cell) -> Strategy:
     name, _ = split_value(cell.strategy)
     options = applicable(find_strategy(name), common) | settings.own_options(name)
     strategy = make_strategy(cell.strategy, detector, **options)
-    strategy.steps = settings.steps or None
+    strategy.budget = Budget(settings.steps or None, settings.epochs or None, settings.patience or None)
     try:
         return strategy.to(settings.device)
     except (RuntimeError, AssertionError) as error:
@@ -77,27 +78,25 @@ def build(settings: Settings, cell: Cell) -> Strategy:
 
 def run_grid(
     settings: Settings,
+    grid: Sequence[Cell],
     out: Path,
     open_stream: OpenStream,
     *,
     keep_models: bool = False,
     notify: Notify | None = None,
     on_cell: Callable[[Cell, int, int], None] | None = None,
-) -> dict[str, str]:
+) -> None:
     """Run every cell that is not finished yet; `rows.csv` and `rows.parquet` in `out` grow task by task.
 
     Args:
+        grid: the runs that `cells` gave for these settings.
         open_stream: gives the tasks for (seed, order).
         keep_models: leave each run's model in `out/runs/<run>`; else only its rows stay.
         on_cell: called with (cell, its number, how many there are) when a run begins.
 
-    Returns:
-        Pairs that were left out, and why.
-
     Raises:
         ContinuadError: `out` holds results of other settings; see also `run`.
     """
-    grid, refused = cells(settings)
     (out / "runs").mkdir(parents=True, exist_ok=True)
     stream: list[Task] = []
     opened, stamp, store = None, "", FeatureStore()
@@ -126,7 +125,6 @@ def run_grid(
         )
         _finish(folder, identity, rows.to_dict("records"), keep_models)
     write_rows(out)
-    return refused
 
 
 def write_rows(out: Path) -> pd.DataFrame:

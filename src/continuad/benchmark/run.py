@@ -10,14 +10,16 @@ from typing import Any
 
 import pandas as pd
 
+import continuad
 from continuad.benchmark.evaluate import compare_routers, evaluate, inference_ms
 from continuad.benchmark.examples import save_examples
+from continuad.checkpoint import Checkpoint
 from continuad.cost import footprint
 from continuad.errors import ContinuadError
 from continuad.features import FeatureStore
-from continuad.model_file import MANIFEST, load_into, save_model
+from continuad.model_file import MANIFEST, describe, load_into, save_model
 from continuad.names import name_of
-from continuad.strategy import Strategy
+from continuad.strategy import Progress, Strategy
 from continuad.types import Task
 
 COLUMNS = [
@@ -33,6 +35,7 @@ COLUMNS = [
     "metric",
     "value",
 ]
+HALF = "half.safetensors"  # the task that is being learned
 Rows = list[dict[str, Any]]
 Notify = Callable[[str, int, int], None]
 
@@ -56,7 +59,8 @@ def run(
         stream: tasks, in the order they are learned.
         strategy: an untrained strategy around its detector.
         into: folder of this run's state. After every task model and rows are saved there in one atomic
-            step; calling again with the same arguments goes on where the last call was stopped.
+            step, and every minute what a gradient detector has learned of a task so far; calling again with
+            the same arguments goes on where the last call was stopped.
         label: the strategy's name in the rows, e.g. "replay:300"; default: its file's name.
         order: number of this order of tasks, noted in the rows.
         examples: folder for a few predictions of every task, for the report's pictures.
@@ -81,9 +85,8 @@ def run(
     rows, start = _resume(strategy, into, stamp) if into else ([], 0)
     for task in strategy.view(stream)[start:]:
         say = None if notify is None else _prefixed(notify, f"learning {task.name}")
-        began = time.perf_counter()
-        steps = strategy.learn(task, say)
-        spent = {"train_seconds": time.perf_counter() - began, "steps": float(steps)}
+        half = _checkpoint(strategy, into, stamp, task) if into else None
+        spent = _learn(strategy, task, half, say)
         last = task.index == len(stream) - 1
         ahead = look_ahead and not strategy.needs_task
         looked_at = stream if ahead else stream[: task.index + 1]
@@ -98,8 +101,9 @@ def run(
             for on, values in found.items()
             for metric, value in values.items()
         ]
-        if into:
+        if into and half:
             save_model(strategy, into, {"stream": stamp, "cursor": task.index + 1, "rows": rows})
+            half.remove()
         if on_rows:
             on_rows(rows)
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -107,7 +111,8 @@ def run(
 
 def run_name(strategy: Strategy, label: str, order: int) -> str:
     """Unique in its results folder, and fit for a file name."""
-    return f"{name_of(strategy.detector)}-{label}-seed{strategy.seed}-order{order}".replace(":", "-")
+    name = f"{name_of(strategy.detector)}-{label}-seed{strategy.seed}-order{order}"
+    return name.replace(":", "-").replace("%", "pct")
 
 
 def stream_stamp(stream: Sequence[Task]) -> str:
@@ -129,6 +134,20 @@ def _resume(strategy: Strategy, into: Path, stamp: str) -> tuple[Rows, int]:
     if extra.get("stream") != stamp:
         raise ContinuadError(f"{into} holds a run on other images or another order; choose another output folder")
     return extra["rows"], extra["cursor"]
+
+
+def _checkpoint(strategy: Strategy, into: Path, stamp: str, task: Task) -> Checkpoint:
+    identity = {"version": continuad.__version__, "stream": stamp, "task": task.index, **describe(strategy)}
+    return Checkpoint(into / HALF, identity)
+
+
+def _learn(strategy: Strategy, task: Task, half: Checkpoint | None, say: Progress | None) -> dict[str, float]:
+    began = time.perf_counter()
+    strategy.checkpoint = half
+    steps = strategy.learn(task, say)
+    strategy.checkpoint = None
+    earlier = half.earlier if half else 0.0
+    return {"train_seconds": earlier + time.perf_counter() - began, "steps": float(steps)}
 
 
 def _look_at(

@@ -3,24 +3,23 @@
 from continuad.batches import Images
 from continuad.data.images import Joined
 from continuad.detector import Detector
-from continuad.errors import ContinuadError
 from continuad.memory import Memory
 from continuad.strategy import Strategy
 from continuad.types import Task
 
 
 class Replay(Strategy):
-    """A fixed number of raw images in all, in equal shares per task. A gradient detector gets as many
-    replayed images a step as new ones; a statistics detector starts again from new images and exemplars.
+    """Raw images of earlier tasks: a fixed number in all, in equal shares, or a share of every task. A gradient
+    detector gets as many replayed images a step as new ones; a statistics detector starts again from new
+    images and exemplars.
 
     Args:
-        exemplars: images in all tasks together (thesis: 300 and 800; 59.0 and 157.3 MB at 256 pixels).
+        exemplars: images in all tasks together (thesis: 300 and 800; 59.0 and 157.3 MB at 256 pixels); or
+            "10%" of each task's good images: then memory grows with the number of tasks.
     """
 
-    def __init__(self, detector: Detector, exemplars: int = 300, seed: int = 0):
+    def __init__(self, detector: Detector, exemplars: int | str = 300, seed: int = 0):
         super().__init__(detector, seed)
-        if exemplars < 1:
-            raise ContinuadError(f"replay needs at least 1 exemplar, not {exemplars}; without any, use naive")
         self.exemplars = exemplars
         self.memory = Memory(exemplars, seed=seed)
 

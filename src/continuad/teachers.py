@@ -1,0 +1,129 @@
+"""Patch description networks: small teachers that were taught a large network's features, and their students."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import safetensors
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from continuad.backbones import Frozen
+from continuad.errors import ContinuadError
+from continuad.winograd import Conv2d
+
+Size = Literal["s", "m"]
+CHANNELS = 384  # of a teacher's answer
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class PatchDescription(nn.Module):
+    """A network each of whose answers describes 33 x 33 pixels (Batzner et al. 2023; M as in thesis Figure 5.1).
+
+    Args:
+        size: "s" has four convolutions, "m" six with twice the hidden channels.
+        outputs: answer channels; a student of EfficientAD has twice its teacher's.
+        padding: zeros around every layer as in Figure 5.1, which gives one answer per 4 x 4 pixels of the
+            whole image; without, the outer 16 pixels have none of their own.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, size: Size, outputs: int = CHANNELS, padding: bool = True):
+        super().__init__()
+        wide, one = 128 if size == "s" else 256, 1 if padding else 0
+        layers: list[nn.Module] = [nn.Conv2d(3, wide, 4, padding=3 * one), nn.ReLU(), nn.AvgPool2d(2, 2, one)]
+        layers += [Conv2d(wide, 2 * wide, 4, padding=3 * one), nn.ReLU(), nn.AvgPool2d(2, 2, one)]
+        if size == "m":
+            layers += [nn.Conv2d(2 * wide, 2 * wide, 1), nn.ReLU()]
+        layers += [Conv2d(2 * wide, 2 * wide, 3, padding=one), nn.ReLU(), Conv2d(2 * wide, outputs, 4)]
+        if size == "m":
+            layers += [nn.ReLU(), nn.Conv2d(outputs, outputs, 1)]
+        self.layers = nn.Sequential(*layers)
+        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("deviation", torch.tensor(_DEVIATION)[:, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to (B, outputs, H/4, W/4), or 8 less a side without padding."""
+        x = ((x - self.mean) / self.deviation).to(memory_format=torch.channels_last)
+        answer: Tensor = self.layers(x)
+        return answer
+
+
+class Teacher(Frozen):
+    """A patch description network that no longer learns."""
+
+    def __init__(self, net: PatchDescription):
+        super().__init__(net)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """As `PatchDescription`."""
+        answer: Tensor = self.net(x)
+        return answer
+
+
+def load_teacher(size: Size, weights: str | None = None, padding: bool = True) -> Teacher:
+    """A teacher with its weights.
+
+    Args:
+        weights: a file that `continuad distill` wrote, or published weights (.pth, .safetensors) whose tensors
+            are numbered in the same order, such as nelson1425/EfficientAD's and anomalib's; "random" for an untrained
+            one (tests, and to see what teaching is worth). None comes with the package yet.
+
+    Raises:
+        ContinuadError: no weights, or weights that do not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # "random" is the same in every process
+        net = PatchDescription(size, CHANNELS, padding)
+    if weights is None:
+        raise ContinuadError(
+            f"EfficientAD needs a teacher. Make one with `continuad distill PHOTOGRAPHS --size {size} --out "
+            f"teacher.safetensors` and pass it with --set efficientad-{size}.teacher=teacher.safetensors; published "
+            "weights work, too."
+        )
+    if weights != "random":
+        _fill(net, size, Path(weights).expanduser())
+    return Teacher(net)
+
+
+def size_of(text: str) -> Size:
+    """A size by its letter."""
+    if text == "s":
+        return "s"
+    if text == "m":
+        return "m"
+    raise ContinuadError(f"size '{text}' is not known; use s or m")
+
+
+def _fill(net: PatchDescription, size: Size, path: Path) -> None:
+    if not path.is_file():
+        raise ContinuadError(f"teacher weights {path} do not exist; make them with `continuad distill`")
+    try:
+        safe = path.suffix == ".safetensors"
+        found = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
+        stored = [found[name].float() for name in sorted(found, key=_natural)]
+    except (OSError, AttributeError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+        raise ContinuadError(f"teacher weights {path} cannot be read as a plain state dict: {error}") from error
+    wanted = net.state_dict()
+    order = sorted(wanted, key=_natural)
+    if [v.shape for v in stored] != [wanted[name].shape for name in order]:
+        raise ContinuadError(f"teacher weights {path} do not fit a patch description network of size {size}")
+    net.load_state_dict(dict(zip(order, stored, strict=True)))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts layer 10 after layer 8: files name layers differently and keep no order, but all count upwards."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def padded_to(grid: Tensor, size: tuple[int, int]) -> Tensor:
+    """Zeros around a coarse map (B, C, h, w), as many on either side, so that it covers the whole image."""
+    down, across = size[0] - grid.shape[2], size[1] - grid.shape[3]
+    return F.pad(grid, (across // 2, across - across // 2, down // 2, down - down // 2))

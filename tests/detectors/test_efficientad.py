@@ -1,0 +1,168 @@
+"""EfficientAD: the networks of the thesis, hand-computed losses, map scaling, sizes, and the bug log."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from toys import stream
+
+from continuad.cost import footprint
+from continuad.detectors.efficientad import EfficientAdM, EfficientAdS, hardest
+from continuad.errors import ContinuadError
+from continuad.fit import Budget
+from continuad.metrics.image import image_metrics
+from continuad.model_file import load_model, save_model
+from continuad.strategies.naive import Naive
+from continuad.types import Batch
+
+
+def small(**options: object) -> EfficientAdS:
+    return EfficientAdS(**({"image_size": 64, "teacher": "random"} | options))  # type: ignore[arg-type]
+
+
+def batch_of(images: Tensor) -> Batch:
+    return Batch(images, torch.zeros(len(images), *images.shape[-2:], dtype=torch.bool), torch.zeros(len(images)))
+
+
+def learned(images: Tensor, **options: object) -> EfficientAdS:
+    detector = small(**options).eval()
+    detector.begin([images], "restart")
+    detector.calibrate([batch_of(images)])
+    return detector
+
+
+def noise(number: int = 3, size: tuple[int, int] = (64, 64)) -> Tensor:
+    return torch.randint(0, 256, (number, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_medium_has_the_parameters_of_the_thesis() -> None:
+    """Thesis 5.1: 8.0 + 11.6 + 1.1 = 20.7 million, 82.8 MB (20.7 x 4; unrounded 82.95)."""
+    detector = EfficientAdM(teacher="random")
+    assert [count(m) for m in (detector.expert, detector.student, detector.autoencoder)] == [
+        8_026_624,
+        11_615_488,
+        1_096_320,
+    ]
+    assert footprint(detector).architecture == pytest.approx(82.95, abs=0.01)
+
+
+def test_medium_is_figure_5_1() -> None:
+    shapes = [tuple(m.weight.shape) for m in EfficientAdM(teacher="random").expert.modules() if hasattr(m, "weight")]
+    assert shapes == [
+        (256, 3, 4, 4),
+        (512, 256, 4, 4),
+        (512, 512, 1, 1),
+        (512, 512, 3, 3),
+        (384, 512, 4, 4),
+        (384, 384, 1, 1),
+    ]
+
+
+def test_hard_feature_loss_takes_the_hardest_thousandth() -> None:
+    errors = torch.arange(2001.0)
+    assert hardest(errors[torch.randperm(2001)]) == pytest.approx((1998 + 1999 + 2000) / 3)
+
+
+@pytest.mark.parametrize("padding", [True, False])
+@pytest.mark.parametrize("size", [(64, 64), (64, 100), (97, 131), (256, 512)])
+def test_bl_031_any_size_above_the_minimum(size: tuple[int, int], padding: bool) -> None:
+    detector = learned(noise(1, size), image_size=size, padding=padding)
+    taught, student, rebuilt = detector.forward(noise(1, size))
+    assert taught.shape[-2:] == student.shape[-2:] == rebuilt.shape[-2:]
+    assert detector.predict(noise(1, size)).map.shape == (1, *size)
+
+
+def test_bl_033_too_small_is_refused_at_construction() -> None:
+    with pytest.raises(ContinuadError, match="at least 64"):
+        small(image_size=48)
+
+
+def test_bl_056_equal_quantiles_give_finite_maps_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    detector = small()
+    detector.maps = lambda images: (torch.ones(len(images), 64, 64),) * 2  # type: ignore[method-assign]
+    with caplog.at_level(logging.WARNING):
+        detector.calibrate([batch_of(noise())])
+    assert "all alike" in caplog.text
+    assert torch.isfinite(detector.predict(noise()).map).all()
+
+
+def test_constant_images_give_finite_maps() -> None:
+    detector = learned(torch.full((2, 3, 64, 64), 90, dtype=torch.uint8))
+    assert torch.isfinite(detector.predict(noise()).map).all()
+
+
+def test_bl_058_a_saved_model_is_complete(tmp_path: Path) -> None:
+    model = Naive(small())
+    model.budget = Budget(steps=2)
+    model.learn(stream(1)[0])
+    save_model(model, tmp_path)
+    again, _ = load_model(tmp_path)
+    assert torch.equal(again.predict(noise()).map, model.predict(noise()).map)
+
+
+def test_bl_059_normalised_exactly_once() -> None:
+    detector, seen = learned(noise()), []
+    for net in (detector.expert.net, detector.student):
+        net.layers[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    detector.forward(torch.full((1, 3, 64, 64), 255, dtype=torch.uint8))
+    for x in seen:
+        assert x[0, :, 0, 0].tolist() == pytest.approx([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
+
+
+def test_bl_062_calibration_starts_anew_every_time() -> None:
+    detector = learned(noise())
+    before = float(detector.stats["local_high"])
+    detector.calibrate([batch_of(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))])
+    detector.calibrate([batch_of(noise())])
+    assert float(detector.stats["local_high"]) == before
+
+
+def test_quantiles_become_0_and_a_tenth() -> None:
+    detector = learned(noise())
+    maps = detector.maps(noise())[0].flatten()
+    scaled = detector._scaled(maps, "local")
+    assert scaled.quantile(torch.tensor([0.9, 0.995])).tolist() == pytest.approx([0.0, 0.1], abs=1e-5)
+
+
+def test_teacher_moments_follow_the_policy() -> None:
+    first, second = noise(2), torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    whole = small()
+    whole.begin([first, second], "restart")
+    for policy, expected in (("accumulate", whole), ("freeze", learned(first)), ("restart", learned(second))):
+        detector = learned(first)
+        detector.begin([second], policy)  # type: ignore[arg-type]
+        assert torch.equal(detector.stats["sum"], expected.stats["sum"])
+
+
+def test_it_learns_toys() -> None:
+    """After a few steps on stripes it tells good ones from those with a patch."""
+    model = Naive(small(padding=False))
+    model.budget = Budget(steps=15)
+    task = stream(1)[0]
+    model.learn(task)
+    scores = model.predict(torch.from_numpy(task.test.images)).score.numpy()
+    assert image_metrics(scores, task.test.labels)["image_auroc"] > 0.8
+
+
+def test_missing_teachers_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ContinuadError, match="continuad distill"):
+        EfficientAdM()
+    with pytest.raises(ContinuadError, match="do not exist"):
+        small(teacher=str(tmp_path / "none.pth"))
+
+
+def test_published_weights_load_in_order(tmp_path: Path) -> None:
+    net = small().expert.net
+    names = ["0", "3", "6", "8"]  # nelson1425/EfficientAD counts the activations in between
+    tensors = dict(zip([f"{n}.{p}" for n in names for p in ("weight", "bias")], net.state_dict().values(), strict=True))
+    torch.save({k: v + 1 for k, v in tensors.items()}, tmp_path / "teacher.pth")
+    loaded = small(teacher=str(tmp_path / "teacher.pth")).expert.net
+    assert torch.equal(loaded.layers[0].weight, net.layers[0].weight + 1)
