@@ -32,7 +32,7 @@ def test_killed_and_resumed_gives_the_same_teacher(
     lesson: Lesson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SAMPLE", 2)
-    monkeypatch.setattr(module, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr("continuad.checkpoint.EVERY", 0.0)
     distill(lesson, tmp_path / "whole.safetensors")
 
     def stop(done: int, _: int) -> None:

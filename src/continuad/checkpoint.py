@@ -8,7 +8,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -46,20 +46,18 @@ class Half:
 
     def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors by "part/name", and plain values."""
-        optimiser = self.optimiser.state_dict()
-        state = [(f"{i}/{key}", value) for i, values in optimiser["state"].items() for key, value in values.items()]
+        optimiser, plain = pack_optimiser(self.optimiser)
         parts = {
             "learned": self.detector.learned(),
             "best": self.best,
             "kept": self.kept.under(""),
-            "optimiser": {name: value for name, value in state if isinstance(value, Tensor)},
+            "optimiser": optimiser,
         }
         return {f"{part}/{name}": value for part, named in parts.items() for name, value in named.items()}, {
             "step": self.step,
             "best_loss": self.best_loss,
             "missed": self.missed,
-            "state": {name: value for name, value in state if not isinstance(value, Tensor)},
-            "groups": [{k: v for k, v in group.items() if k != "params"} for group in optimiser["param_groups"]],
+            **plain,
         }
 
     def unpack(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
@@ -76,41 +74,67 @@ class Half:
             self.kept[name] = value
         self.step, self.best_loss, self.missed = values["step"], values["best_loss"], values["missed"]
         # From the CPU: an optimiser knows itself which of its tensors belong on another device.
-        self._restore_optimiser(part("optimiser/", torch.device("cpu")) | values["state"], values["groups"])
+        unpack_optimiser(self.optimiser, part("optimiser/", torch.device("cpu")), values)
 
-    def _restore_optimiser(self, named: dict[str, Any], groups: list[dict[str, Any]]) -> None:
-        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
-        state: dict[int, dict[str, Any]] = {}
-        for name, value in named.items():
-            index, _, key = name.partition("/")
-            like = parameters[int(index)]
-            if isinstance(value, Tensor) and value.dim() and value.shape == like.shape:
-                value = torch.empty_like(like, dtype=value.dtype).copy_(value)  # in the weight's memory format
-            state.setdefault(int(index), {})[key] = value
-        now = self.optimiser.state_dict()["param_groups"]
-        for group, saved in zip(now, groups, strict=True):
-            group.update({k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
-        self.optimiser.load_state_dict({"state": state, "param_groups": now})
+
+def pack_optimiser(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors by "parameter/name", and plain values."""
+    packed = optimiser.state_dict()
+    state = [(f"{i}/{key}", value) for i, values in packed["state"].items() for key, value in values.items()]
+    return {name: value for name, value in state if isinstance(value, Tensor)}, {
+        "state": {name: value for name, value in state if not isinstance(value, Tensor)},
+        "groups": [{k: v for k, v in group.items() if k != "params"} for group in packed["param_groups"]],
+    }
+
+
+def unpack_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+    """Put back what `pack_optimiser` gave."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in (tensors | values["state"]).items():
+        index, _, key = name.partition("/")
+        like = parameters[int(index)]
+        if isinstance(value, Tensor) and value.dim() and value.shape == like.shape:
+            value = torch.empty_like(like, dtype=value.dtype).copy_(value)  # in the weight's memory format
+        state.setdefault(int(index), {})[key] = value
+    now = optimiser.state_dict()["param_groups"]
+    for group, saved in zip(now, values["groups"], strict=True):
+        group.update({k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
+    optimiser.load_state_dict({"state": state, "param_groups": now})
+
+
+class Packable(Protocol):
+    """What a checkpoint can hold."""
+
+    def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
+
+    def unpack(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None: ...
 
 
 class Checkpoint:
-    """The file that holds a half-learned task.
+    """The file that holds half of something long: a task, or a teacher.
 
     Args:
         path: of the file, replaced atomically. Tensors are stored as safetensors, plain values as JSON in its
             header.
-        identity: plain values that tell this task of this run from every other.
+        identity: plain values, as JSON gives them back, that tell this task of this run from every other.
+        refuse_others: a file of another identity is an error; else the work begins anew and replaces it.
 
     Attributes:
         earlier: seconds that interrupted calls had spent on what was loaded.
     """
 
-    def __init__(self, path: Path, identity: dict[str, Any]):
-        self.path, self.identity = path, identity
+    def __init__(self, path: Path, identity: dict[str, Any], *, refuse_others: bool = False):
+        self.path, self.identity, self.refuse_others = path, identity, refuse_others
         self.earlier = 0.0
         self.began = self.written = time.monotonic()
 
-    def keep(self, half: Half) -> None:
+    @property
+    def seconds(self) -> float:
+        """Spent so far, in this call and in interrupted ones."""
+        return self.earlier + time.monotonic() - self.began
+
+    def keep(self, half: Packable) -> None:
         """Write, if the last time is long enough ago.
 
         Raises:
@@ -119,7 +143,7 @@ class Checkpoint:
         if time.monotonic() - self.written < EVERY:
             return
         tensors, values = half.pack()
-        values |= {"identity": self.identity, "seconds": self.earlier + time.monotonic() - self.began}
+        values |= {"identity": self.identity, "seconds": self.seconds}
         header = {"half": json.dumps(values)}
         try:
             replace_file(self.path, lambda new: save_file(_apart(tensors), new, metadata=header))
@@ -129,8 +153,12 @@ class Checkpoint:
             ) from error
         self.written = time.monotonic()
 
-    def load(self, half: Half) -> None:
-        """Continue from the file, if it is there, whole, and of this task of this run."""
+    def load(self, half: Packable) -> None:
+        """Continue from the file, if it is there, whole, and of this task of this run.
+
+        Raises:
+            ContinuadError: it is of another, and `refuse_others`.
+        """
         if not self.path.exists():
             return
         try:
@@ -141,6 +169,8 @@ class Checkpoint:
         except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
             log.warning("%s is damaged (%s); the task is learned from its beginning", self.path, error)
             return
+        if values["identity"] != self.identity and self.refuse_others:
+            raise ContinuadError(f"{self.path} was begun with other settings; remove it or choose another file")
         if values["identity"] != self.identity:
             log.info("%s is of another task or run; the task is learned from its beginning", self.path)
             return

@@ -32,6 +32,8 @@ Folders = Annotated[list[Path] | None, typer.Argument(help="Product folders, in 
 StreamName = Annotated[
     str, typer.Option("--stream", help="A known stream: thesis10, mvtec15, realset, visa, btad, mpdd.")
 ]
+WeightsFile = Annotated[Path | None, typer.Option(help="Backbone weights (.safetensors, .pth).", show_default=False)]
+Download = Annotated[bool, typer.Option(help="Let timm fetch backbone weights from the internet.")]
 Root = Annotated[Path | None, typer.Option(help="Folder that holds the known stream's products.", show_default=False)]
 
 
@@ -99,10 +101,8 @@ def bench(
     ),
     image_size: Annotated[str, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = "256",
     backbone: Annotated[str, typer.Option(help="Any timm name.")] = "tf_efficientnet_lite0",
-    weights_file: Annotated[
-        Path | None, typer.Option(help="Backbone weights (.safetensors, .pth).", show_default=False)
-    ] = None,
-    download: Annotated[bool, typer.Option(help="Let timm fetch backbone weights from the internet.")] = False,
+    weights_file: WeightsFile = None,
+    download: Download = False,
     seed: Annotated[int | None, typer.Option(help="One run with this seed.", show_default="0")] = None,
     seeds: Annotated[int | None, typer.Option(help="Runs with seeds 0 to K-1.", show_default=False)] = None,
     orders: Annotated[int, typer.Option(help="Orders of the products: as given, then seeded permutations.")] = 1,
@@ -185,10 +185,8 @@ def distill(
     size: Annotated[str, typer.Option(help="s or m, for efficientad-s or efficientad-m.")] = "s",
     backbone: Annotated[str, typer.Option(help="Any timm name: whose features are taught.")] = "tf_efficientnet_lite0",
     strides: Annotated[str, typer.Option(help="Its levels, comma-separated.")] = "8,16",
-    weights_file: Annotated[
-        Path | None, typer.Option(help="Backbone weights (.safetensors, .pth).", show_default=False)
-    ] = None,
-    download: Annotated[bool, typer.Option(help="Let timm fetch backbone weights from the internet.")] = False,
+    weights_file: WeightsFile = None,
+    download: Download = False,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 10_000,
     batch_size: Annotated[int, typer.Option(help="Crops a step.")] = 16,
     seed: Annotated[int, typer.Option(help="Of weights and crops.")] = 0,

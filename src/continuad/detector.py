@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import ClassVar, Literal
 
@@ -71,7 +71,10 @@ class Detector(nn.Module):
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Set the limits from held-out good images."""
-        found = [self.predict(batch.image.to(self.device)) for batch in batches]
+        self.set_limits([self.predict(batch.image.to(self.device)) for batch in batches])
+
+    def set_limits(self, found: Sequence[Prediction]) -> None:
+        """Set the limits from predictions of held-out good images."""
         scores = np.concatenate([p.score.cpu().numpy() for p in found])
         maps = np.concatenate([p.map.cpu().numpy() for p in found])
         limits = self.rule.limits(scores, maps)

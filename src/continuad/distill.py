@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import time
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from continuad.backbones import DEFAULT, Backbone, load_backbone
+from continuad.checkpoint import Checkpoint, pack_optimiser, unpack_optimiser
 from continuad.data.synthetic import Pictures
-from continuad.errors import ContinuadError
 from continuad.files import replace_file
 from continuad.teachers import CHANNELS, PatchDescription, Size
 
-SAVE_EVERY = 60.0  # seconds
 SAMPLE = 32  # batches from which the features' scale is taken
 GREY = 0.1  # share of pictures without colour
 
@@ -63,35 +62,33 @@ def distill(lesson: Lesson, out: Path, progress: Callable[[int, int], None] | No
         ContinuadError: no pictures, or a half-made teacher of other settings.
     """
     backbone = load_backbone(lesson.backbone, lesson.strides, lesson.weights_file, download=lesson.download)
-    pictures = Pictures(lesson.folder, zoom=1.25)
+    pictures = Pictures(lesson.folder, zoom=1.25, grey=GREY)
     torch.manual_seed(lesson.seed)
     net = PatchDescription(lesson.size).to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(net.parameters(), lesson.rate)
-    part = out.with_name(out.name + ".part")
-    state = _State(lesson, net, optimiser, part)
-    done, spent, losses = state.resume()
+    half = _Half(net, optimiser)
+    identity = json.loads(json.dumps(asdict(lesson)))
+    checkpoint = Checkpoint(out.with_name(out.name + ".part"), identity, refuse_others=True)
+    checkpoint.load(half)
     mean, deviation = _scale(lesson, pictures, backbone)
-    began = saved = time.monotonic()
-    for step in range(done, lesson.steps):
+    for step in range(len(half.losses), lesson.steps):
         torch.manual_seed(lesson.seed * 1_000_003 + step + 1)  # a step is the same after a resume
         large, small = _crops(lesson, pictures)
         target = (_target(backbone(large)) - mean) / deviation
         for group in optimiser.param_groups:
-            group["lr"] = lesson.rate * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / lesson.steps)).item())
+            group["lr"] = lesson.rate * 0.5 * (1 + math.cos(math.pi * step / lesson.steps))
         loss = (net(small) - target).square().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        losses.append(float(loss.detach()))
+        half.losses.append(float(loss.detach()))
         if progress:
             progress(step + 1, lesson.steps)
-        if time.monotonic() - saved > SAVE_EVERY:
-            saved = time.monotonic()
-            state.save(step + 1, spent + saved - began, losses)
-    last = losses[-max(1, lesson.steps // 10) :]
-    found = {"loss": sum(last) / len(last), "seconds": spent + time.monotonic() - began}
+        checkpoint.keep(half)
+    last = half.losses[-max(1, lesson.steps // 10) :]
+    found = {"loss": sum(last) / len(last), "seconds": checkpoint.seconds}
     _write(net, out, {**asdict(lesson), **found, "folder": Path(lesson.folder).name})
-    part.unlink(missing_ok=True)
+    checkpoint.remove()
     return found
 
 
@@ -99,8 +96,6 @@ def _crops(lesson: Lesson, pictures: Pictures) -> tuple[Tensor, Tensor]:
     """uint8 crops for the backbone, and the same at half the size in [0, 1] for the network that learns."""
     side = 2 * lesson.crop
     large = pictures.draw(lesson.batch_size, (side, side))
-    grey = torch.rand(len(large)) < GREY
-    large[grey] = large[grey].float().mean(1, keepdim=True).byte().expand(-1, 3, -1, -1)
     return large, F.avg_pool2d(large / 255, 2)
 
 
@@ -121,37 +116,24 @@ def _scale(lesson: Lesson, pictures: Pictures, backbone: Backbone) -> tuple[Tens
     return mean[:, None, None], deviation.clamp_min(1e-6)[:, None, None]
 
 
-class _State:
-    """A half-made teacher on disk: weights, moments of Adam, how far it came."""
+@dataclass
+class _Half:
+    """A half-made teacher."""
 
-    def __init__(self, lesson: Lesson, net: PatchDescription, optimiser: torch.optim.Adam, path: Path):
-        self.lesson, self.net, self.optimiser, self.path = lesson, net, optimiser, path
+    net: PatchDescription
+    optimiser: torch.optim.Adam
+    losses: list[float] = field(default_factory=list)
 
-    def save(self, step: int, seconds: float, losses: list[float]) -> None:
-        tensors = {f"net.{k}": v.contiguous() for k, v in self.net.state_dict().items()}
-        for i, kept in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{i}.{k}": v.contiguous() for k, v in kept.items()}
-        tensors["losses"] = torch.tensor(losses)
-        about = {"lesson": json.dumps(asdict(self.lesson)), "step": str(step), "seconds": str(seconds)}
-        replace_file(self.path, lambda new: save_file(tensors, new, about))
+    def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        adam, plain = pack_optimiser(self.optimiser)
+        tensors = {f"net/{k}": v for k, v in self.net.state_dict().items()} | {f"adam/{k}": v for k, v in adam.items()}
+        return tensors, {"losses": self.losses, **plain}
 
-    def resume(self) -> tuple[int, float, list[float]]:
-        """Steps done, seconds spent and losses so far."""
-        if not self.path.exists():
-            return 0, 0.0, []
-        with safe_open(self.path, "pt") as file:
-            about = file.metadata()
-        if json.loads(about["lesson"]) != json.loads(json.dumps(asdict(self.lesson))):
-            raise ContinuadError(f"{self.path} is a half-made teacher of other settings; remove it or choose another")
-        tensors = load_file(self.path)
-        self.net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("adam."):
-                _, number, key = name.split(".")
-                state.setdefault(int(number), {})[key] = value
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
-        return int(about["step"]), float(about["seconds"]), tensors["losses"].tolist()
+    def unpack(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        self.net.load_state_dict({k.removeprefix("net/"): v for k, v in tensors.items() if k.startswith("net/")})
+        adam = {k.removeprefix("adam/"): v for k, v in tensors.items() if k.startswith("adam/")}
+        unpack_optimiser(self.optimiser, adam, values)
+        self.losses = values["losses"]
 
 
 def _write(net: PatchDescription, out: Path, card: dict[str, object]) -> None:

@@ -25,12 +25,12 @@ Kind = TypeVar("Kind", Detector, Strategy)
 
 def detectors() -> dict[str, type[Detector]]:
     """Every detector by its command-line name."""
-    return {name: find_detector(name) for name in _names(continuad.detectors, Detector)}
+    return _all(continuad.detectors, Detector)
 
 
 def strategies() -> dict[str, type[Strategy]]:
     """Every strategy by its command-line name."""
-    return {name: find_strategy(name) for name in _names(continuad.strategies, Strategy)}
+    return _all(continuad.strategies, Strategy)
 
 
 def find_detector(name: str) -> type[Detector]:
@@ -112,8 +112,9 @@ def _convert(value: str, hint: Any, text: str) -> Any:
         raise ContinuadError(f"'{text}': {value!r} is not of type {wanted.__name__}") from None
 
 
-def _names(package: Any, base: type[Kind]) -> list[str]:
-    return sorted(name for file in _files(package) for name in _classes(package, file, base))
+def _all(package: Any, base: type[Kind]) -> dict[str, type[Kind]]:
+    found = [pair for file in _files(package) for pair in _classes(package, file, base).items()]
+    return dict(sorted(found, key=lambda pair: pair[0]))
 
 
 def _files(package: Any) -> list[str]:
@@ -144,5 +145,5 @@ def _find(name: str, base: type[Kind], kind: Literal["detector", "strategy"], pa
     file = name.partition("-")[0]
     found = _classes(package, file, base) if file in _files(package) else {}
     if name not in found:
-        raise ContinuadError(f"unknown {kind} '{name}'; there are {', '.join(_names(package, base))}")
+        raise ContinuadError(f"unknown {kind} '{name}'; there are {', '.join(_all(package, base))}")
     return found[name]

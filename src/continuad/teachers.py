@@ -9,8 +9,9 @@ from typing import Literal
 import safetensors
 import torch
 from safetensors.torch import load_file
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torchvision.transforms.v2.functional import normalize
 
 from continuad.backbones import Frozen
 from continuad.errors import ContinuadError
@@ -18,7 +19,6 @@ from continuad.winograd import Conv2d
 
 Size = Literal["s", "m"]
 CHANNELS = 384  # of a teacher's answer
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class PatchDescription(nn.Module):
@@ -31,9 +31,6 @@ class PatchDescription(nn.Module):
             whole image; without, the outer 16 pixels have none of their own.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, size: Size, outputs: int = CHANNELS, padding: bool = True):
         super().__init__()
         wide, one = 128 if size == "s" else 256, 1 if padding else 0
@@ -45,21 +42,20 @@ class PatchDescription(nn.Module):
         if size == "m":
             layers += [nn.ReLU(), nn.Conv2d(outputs, outputs, 1)]
         self.layers = nn.Sequential(*layers)
-        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("deviation", torch.tensor(_DEVIATION)[:, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to (B, outputs, H/4, W/4), or 8 less a side without padding."""
-        x = ((x - self.mean) / self.deviation).to(memory_format=torch.channels_last)
-        answer: Tensor = self.layers(x)
+        answer: Tensor = self.layers(normalised(x).to(memory_format=torch.channels_last))
         return answer
+
+
+def normalised(x: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in [0, 1] on the scale that networks of photographs are used to."""
+    return normalize(x, list(IMAGENET_DEFAULT_MEAN), list(IMAGENET_DEFAULT_STD))
 
 
 class Teacher(Frozen):
     """A patch description network that no longer learns."""
-
-    def __init__(self, net: PatchDescription):
-        super().__init__(net)
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -79,15 +75,15 @@ def load_teacher(size: Size, weights: str | None = None, padding: bool = True) -
     Raises:
         ContinuadError: no weights, or weights that do not fit.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # "random" is the same in every process
-        net = PatchDescription(size, CHANNELS, padding)
     if weights is None:
         raise ContinuadError(
             f"EfficientAD needs a teacher. Make one with `continuad distill PHOTOGRAPHS --size {size} --out "
             f"teacher.safetensors` and pass it with --set efficientad-{size}.teacher=teacher.safetensors; published "
             "weights work, too."
         )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # "random" is the same in every process
+        net = PatchDescription(size, CHANNELS, padding)
     if weights != "random":
         _fill(net, size, Path(weights).expanduser())
     return Teacher(net)
@@ -121,9 +117,3 @@ def _fill(net: PatchDescription, size: Size, path: Path) -> None:
 def _natural(name: str) -> list[tuple[int, str]]:
     """Sorts layer 10 after layer 8: files name layers differently and keep no order, but all count upwards."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def padded_to(grid: Tensor, size: tuple[int, int]) -> Tensor:
-    """Zeros around a coarse map (B, C, h, w), as many on either side, so that it covers the whole image."""
-    down, across = size[0] - grid.shape[2], size[1] - grid.shape[3]
-    return F.pad(grid, (across // 2, across - across // 2, down // 2, down - down // 2))

@@ -120,12 +120,13 @@ class Pictures:
         folder: searched with all folders below it, when first drawn from; None: `dead_leaves`.
         zoom: a folder's pictures are scaled to this multiple of the wanted size and cropped at random.
             Generated ones look alike at any scale, and are made at the wanted size.
+        grey: share of the pictures that lose their colour.
     """
 
-    def __init__(self, folder: str | None = None, zoom: float = 1.0):
+    def __init__(self, folder: str | None = None, zoom: float = 1.0, grey: float = 0.0):
         if zoom < 1:
             raise ContinuadError(f"zoom={zoom} must be at least 1, or no crop of the wanted size fits in the picture")
-        self.folder, self.zoom = folder, zoom
+        self.folder, self.zoom, self.grey = folder, zoom, grey
         self._paths: list[Path] = []
 
     def draw(self, number: int, size: tuple[int, int]) -> Tensor:
@@ -136,7 +137,11 @@ class Pictures:
         """
         if not number:
             return torch.empty(0, 3, *size, dtype=torch.uint8)
-        return torch.stack([self._one(size) for _ in range(number)])
+        pictures = torch.stack([self._one(size) for _ in range(number)])
+        if self.grey:
+            chosen = torch.rand(number) < self.grey
+            pictures[chosen] = pictures[chosen].float().mean(1, keepdim=True).byte().expand(-1, 3, -1, -1)
+        return pictures
 
     def _one(self, size: tuple[int, int]) -> Tensor:
         if self.folder is None:

@@ -15,8 +15,9 @@ from torchvision.transforms.v2 import functional as tv
 from continuad.data.synthetic import Pictures
 from continuad.detector import Detector
 from continuad.errors import ContinuadError
+from continuad.maps import upsample_and_smooth
 from continuad.stats import Policy
-from continuad.teachers import CHANNELS, PatchDescription, Size, load_teacher, padded_to
+from continuad.teachers import CHANNELS, PatchDescription, Size, load_teacher, normalised
 from continuad.types import Batch, Prediction
 
 HARD = 0.999  # share of a student's errors that the hard feature loss leaves out
@@ -70,7 +71,7 @@ class EfficientAdS(Detector):
             self.student = PatchDescription(self.variant, 2 * CHANNELS, padding)
             self.autoencoder = Autoencoder(self.image_size, padding)
         self.to(memory_format=torch.channels_last)
-        self.pictures = Pictures(penalty, zoom=2.0)
+        self.pictures = Pictures(penalty, zoom=2.0, grey=GREY)
 
     @torch.no_grad()
     def begin(self, images: Iterable[Tensor], statistics: Policy) -> None:
@@ -109,10 +110,8 @@ class EfficientAdS(Detector):
         return loss + (rebuilt.detach() - copied).square().mean()
 
     def _on_other_things(self, number: int) -> Tensor:
-        pictures = self.pictures.draw(number, self.image_size)
-        grey = torch.rand(number) < GREY
-        pictures[grey] = pictures[grey].float().mean(1, keepdim=True).byte().expand(-1, 3, -1, -1)
-        return self.student(pictures.to(self.device) / 255)[:, :CHANNELS].square().mean()
+        pictures = self.pictures.draw(number, self.image_size).to(self.device)
+        return self.student(pictures / 255)[:, :CHANNELS].square().mean()
 
     def validation_loss(self, images: Tensor) -> Tensor:
         """What good images should make small: plain errors of all three pairs, no penalty, no alteration."""
@@ -138,31 +137,32 @@ class EfficientAdS(Detector):
             raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but EfficientAD learned {self.image_size}")
         taught, student, rebuilt = self.forward(images)
         found = (taught - student[:, :CHANNELS], rebuilt - student[:, CHANNELS:])
-        local, whole = (self._full_size(error.square().mean(1, keepdim=True)) for error in found)
+        local, whole = (self._full_size(error.square().mean(1)) for error in found)
         return local, whole
 
     def _full_size(self, grid: Tensor) -> Tensor:
         if not self.padding:
-            grid = padded_to(grid, (grid.shape[2] + 8, grid.shape[3] + 8))
-        return F.interpolate(grid, self.image_size, mode="bilinear")[:, 0]
+            grid = F.pad(grid, (4, 4, 4, 4))  # what the borders lack, so that the map covers the whole image
+        return upsample_and_smooth(grid, self.image_size, sigma=0)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Take the maps' quantiles, then the limits, from held-out good images."""
-        held_out = list(batches)
-        both = [self.maps(batch.image.to(self.device)) for batch in held_out]
+        both = [self.maps(batch.image.to(self.device)) for batch in batches]
         for name, maps in zip(("local", "global"), zip(*both, strict=True), strict=True):
             low, high = _quantiles(torch.cat(maps))
             if high <= low:
                 _log.warning("held-out images are all alike: EfficientAD's %s map cannot be scaled by them", name)
                 high = low + 1
             self.stats[f"{name}_low"], self.stats[f"{name}_high"] = low, high
-        super().calibrate(held_out)
+        self.set_limits([self._combined(*maps) for maps in both])
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
         """Mean of both scaled maps, and its maximum."""
-        local, whole = self.maps(images)
+        return self._combined(*self.maps(images))
+
+    def _combined(self, local: Tensor, whole: Tensor) -> Prediction:
         anomaly_map = (self._scaled(local, "local") + self._scaled(whole, "global")) / 2
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 
@@ -208,9 +208,7 @@ class Autoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to (B, 384, h, w)."""
-        mean = x.new_tensor((0.485, 0.456, 0.406))[:, None, None]
-        deviation = x.new_tensor((0.229, 0.224, 0.225))[:, None, None]
-        x = self.encoder((x - mean) / deviation)
+        x = self.encoder(normalised(x))
         for layer, size in zip(self.decoder, self.sizes, strict=True):
             x = F.interpolate(x, size, mode="bilinear")
             x = F.dropout(F.relu(layer(x)), 0.2, self.training)
