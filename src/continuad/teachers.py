@@ -40,13 +40,17 @@ class PatchDescription(nn.Module):
             layers += [nn.Conv2d(2 * wide, 2 * wide, 1), nn.ReLU()]
         layers += [Conv2d(2 * wide, 2 * wide, 3, padding=one), nn.ReLU(), Conv2d(2 * wide, outputs, 4)]
         if size == "m":
-            layers += [nn.ReLU(), nn.Conv2d(outputs, outputs, 1)]
+            layers += [nn.ReLU(), Conv2d(outputs, outputs, 1)]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] to (B, outputs, H/4, W/4), or 8 less a side without padding."""
-        answer: Tensor = self.layers(normalised(x).to(memory_format=torch.channels_last))
-        return answer
+    def forward(self, x: Tensor, channels: slice = slice(None)) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to (B, outputs, H/4, W/4), or 8 less a side without padding; or some channels."""
+        *hidden, last = self.layers
+        x = normalised(x).to(memory_format=torch.channels_last)
+        for layer in hidden:
+            x = layer(x)
+        assert isinstance(last, Conv2d)
+        return last.part(x, channels)
 
 
 def normalised(x: Tensor) -> Tensor:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from toys import stream
+from torch.nn import functional as F
+from toys import images_of, stream
 
 from continuad.detectors.draem import Draem, focal_loss, ssim_loss
 from continuad.errors import ContinuadError
@@ -113,3 +115,25 @@ def test_it_learns_and_reloads(tmp_path: Path) -> None:
     found = model.predict(images)
     save_model(model, tmp_path)
     assert torch.equal(load_model(tmp_path)[0].predict(images).map, found.map)
+
+
+def test_equals_anomalib() -> None:
+    """Loss, gradients and maps of anomalib 2.7.0 with the same weights (benchmarks/golden_draem.py)."""
+    images = images_of(0, 8, defects=True, seed=0)
+    defective, mask = torch.from_numpy(images.images)[4:].double(), torch.from_numpy(images.masks)[4:]
+    good = torch.from_numpy(images_of(0, 4, defects=False, seed=0).images).double() / 255
+    detector = narrow().double().train()
+    repaired, logits = detector(defective)
+    frame = torch.zeros(64, 64, dtype=torch.float64)
+    frame[11:-11, 11:-11] = 1
+    a, b = repaired * frame, good * frame
+    loss = F.mse_loss(a, b) + ssim_loss(a, b) + focal_loss(logits, mask)
+    loss.backward()  # type: ignore[no-untyped-call]
+    gradients = [float(p.grad.norm()) for p in detector.parameters() if p.grad is not None]
+    found = detector.eval().predict(defective)
+    with np.load(Path(__file__).parent / "golden" / "draem_anomalib.npz") as golden:
+        assert loss.item() == pytest.approx(
+            float(golden["loss"]), rel=1e-4
+        )  # the original squeezes p in its focal loss
+        np.testing.assert_allclose(gradients, golden["gradients"], rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(found.map, golden["map"], atol=1e-4)

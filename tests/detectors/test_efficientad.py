@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import stream
+from toys import images_of, stream
 
 from continuad.cost import footprint
 from continuad.detectors.efficientad import EfficientAdM, EfficientAdS, hardest
@@ -166,3 +167,24 @@ def test_published_weights_load_in_order(tmp_path: Path) -> None:
     torch.save({k: v + 1 for k, v in tensors.items()}, tmp_path / "teacher.pth")
     loaded = small(teacher=str(tmp_path / "teacher.pth")).expert.net
     assert torch.equal(loaded.layers[0].weight, net.layers[0].weight + 1)
+
+
+def test_equals_anomalib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loss, gradients, maps and scores of anomalib 2.7.0 with the same weights (benchmarks/golden_efficientad.py)."""
+    monkeypatch.setattr("continuad.detectors.efficientad._altered", lambda x: x)
+    train, other, test = (
+        torch.from_numpy(images_of(kind, 4, defects=kind == 2, seed=0, size=256).images) for kind in range(3)
+    )
+    detector = EfficientAdS(256, teacher="random").eval()
+    detector.begin([train], "restart")
+    detector.calibrate([batch_of(train)])
+    monkeypatch.setattr(detector.pictures, "draw", lambda number, size: other[:number])
+    loss = detector.step(train[:1])
+    loss.backward()  # type: ignore[no-untyped-call]
+    gradients = [float(p.grad.norm()) for p in detector.weights().values() if p.grad is not None]
+    found = detector.predict(test)
+    with np.load(Path(__file__).parent / "golden" / "efficientad_anomalib.npz") as golden:
+        assert loss.item() == pytest.approx(float(golden["loss"]), rel=1e-4)
+        np.testing.assert_allclose(gradients, golden["gradients"], rtol=2e-3)
+        np.testing.assert_allclose(found.map[:, ::8, ::8], golden["map"], atol=1e-3)
+        np.testing.assert_allclose(found.score, golden["score"], atol=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import ClassVar
@@ -19,11 +20,13 @@ from continuad.maps import upsample_and_smooth
 from continuad.stats import Policy
 from continuad.teachers import CHANNELS, PatchDescription, Size, load_teacher, normalised
 from continuad.types import Batch, Prediction
+from continuad.winograd import Conv2d
 
 HARD = 0.999  # share of a student's errors that the hard feature loss leaves out
 QUANTILES = (0.9, 0.995)  # of held-out good maps: these become 0 and 0.1
 GREY = 0.3  # share of penalty pictures without colour
 MOST = 2**24  # values that torch takes quantiles of
+OF_TEACHER, OF_AUTOENCODER = slice(CHANNELS), slice(CHANNELS, None)  # what the student's channels imitate
 _log = logging.getLogger(__name__)
 
 
@@ -101,22 +104,22 @@ class EfficientAdS(Detector):
     def step(self, images: Tensor) -> Tensor:
         """Hard feature loss + penalty + autoencoder's loss + student's loss on the autoencoder."""
         x = images / 255
-        error = (self.taught(x) - self.student(x)[:, :CHANNELS]).square()
+        error = (self.taught(x) - self.student(x, OF_TEACHER)).square()
         loss = hardest(error) + self._on_other_things(len(images))
         altered = _altered(x)
         rebuilt = self.autoencoder(altered)
         loss = loss + (self.taught(altered) - rebuilt).square().mean()
-        copied = self.student(altered)[:, CHANNELS:]
-        return loss + (rebuilt.detach() - copied).square().mean()
+        copied = self.student(altered, OF_AUTOENCODER)
+        return loss + (rebuilt - copied).square().mean()
 
     def _on_other_things(self, number: int) -> Tensor:
         pictures = self.pictures.draw(number, self.image_size).to(self.device)
-        return self.student(pictures / 255)[:, :CHANNELS].square().mean()
+        return self.student(pictures / 255, OF_TEACHER).square().mean()
 
     def validation_loss(self, images: Tensor) -> Tensor:
         """What good images should make small: plain errors of all three pairs, no penalty, no alteration."""
         taught, student, rebuilt = self.forward(images)
-        pairs = ((taught, student[:, :CHANNELS]), (taught, rebuilt), (rebuilt, student[:, CHANNELS:]))
+        pairs = ((taught, student[:, OF_TEACHER]), (taught, rebuilt), (rebuilt, student[:, OF_AUTOENCODER]))
         return torch.stack([(a - b).square().mean() for a, b in pairs]).sum()
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -136,7 +139,7 @@ class EfficientAdS(Detector):
         if tuple(images.shape[-2:]) != self.image_size:
             raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but EfficientAD learned {self.image_size}")
         taught, student, rebuilt = self.forward(images)
-        found = (taught - student[:, :CHANNELS], rebuilt - student[:, CHANNELS:])
+        found = (taught - student[:, OF_TEACHER], rebuilt - student[:, OF_AUTOENCODER])
         local, whole = (self._full_size(error.square().mean(1)) for error in found)
         return local, whole
 
@@ -200,8 +203,8 @@ class Autoencoder(nn.Module):
             down += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.ReLU()]
         bottleneck = (min(8, image_size[0] // 32), min(8, image_size[1] // 32))
         self.encoder = nn.Sequential(*down, nn.Conv2d(64, 64, bottleneck))
-        self.decoder = nn.ModuleList(nn.Conv2d(64, 64, 4, padding=2) for _ in range(6))
-        self.last = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, CHANNELS, 3, padding=1))
+        self.decoder = nn.ModuleList(Conv2d(64, 64, 4, padding=2) for _ in range(6))
+        self.last = nn.Sequential(Conv2d(64, 64, 3, padding=1), nn.ReLU(), Conv2d(64, CHANNELS, 3, padding=1))
         halvings = ((6, 1), (5, 0), (4, 1), (3, 0), (2, 1), (1, 1))  # even kernels with padding 2 add a pixel
         self.sizes = [tuple(max(1, side // 2**k - less) for side in image_size) for k, less in halvings]
         self.answer = tuple(-(-side // 4) - (0 if padding else 8) for side in image_size)
@@ -219,7 +222,7 @@ class Autoencoder(nn.Module):
 def hardest(errors: Tensor) -> Tensor:
     """Mean of the errors at and above their `HARD` quantile (hard feature loss)."""
     flat = errors.flatten()
-    count = flat.numel() - int(HARD * (flat.numel() - 1))
+    count = flat.numel() - math.ceil(HARD * (flat.numel() - 1))
     return flat.topk(count).values.mean()
 
 
