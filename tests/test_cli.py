@@ -21,6 +21,7 @@ from PIL import Image
 
 from continuad.cli import main
 from continuad.data.drawn import write_line
+from continuad.model_file import load_model
 
 SMALL = ["--image-size", "64", "--set", "padim.channels=12"]
 
@@ -300,3 +301,23 @@ def test_the_readme_example_runs(products: list[Path], tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "pixel_f1_max" in done.stdout
+
+
+def test_a_teacher_is_made_and_its_relative_path_saved_whole(products: list[Path], tmp_path: Path) -> None:
+    """As the help of `continuad distill` says; the model loads from another folder."""
+    made = continuad("distill", str(products[0]), "--steps", "2", "--batch-size", "1", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "loss" in made.stdout
+    learn = ["--detector", "efficientad-s", "--set", "efficientad-s.teacher=teacher.safetensors", "--steps", "1"]
+    done = continuad(
+        "bench", str(products[0]), *learn, "--image-size", "64", "--strategy", "naive", "--keep-models", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    manifest = next((tmp_path / "results").rglob("manifest.json"))
+    assert load_model(manifest.parent)[0].detector.teacher == str(tmp_path / "teacher.safetensors")
+
+
+def test_strides_that_are_no_numbers(tmp_path: Path) -> None:
+    done = continuad("distill", str(tmp_path), "--strides", "8,x")
+    assert done.returncode == 2
+    assert "--strides 8,x" in done.stderr

@@ -203,8 +203,8 @@ def distill(
         folder=str(pictures),
         size=size_of(size),
         backbone=backbone,
-        strides=tuple(int(s) for s in strides.split(",")),
-        weights_file=str(weights_file) if weights_file else None,
+        strides=_strides(strides),
+        weights_file=str(weights_file.expanduser().absolute()) if weights_file else None,
         download=download,
         steps=steps,
         batch_size=batch_size,
@@ -361,6 +361,13 @@ def _size(text: str) -> tuple[int, int]:
         raise ContinuadError(f"--image-size {text}: give a side in pixels (256) or HEIGHTxWIDTH (256x384)") from None
 
 
+def _strides(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(stride) for stride in text.split(","))
+    except ValueError:
+        raise ContinuadError(f"--strides {text}: give whole numbers with commas between, such as 8,16") from None
+
+
 def _options(texts: Sequence[str]) -> dict[str, Any]:
     """`padim.channels=350` and the like; values are read as TOML, or else taken as text."""
     found: dict[str, Any] = {}
@@ -371,8 +378,14 @@ def _options(texts: Sequence[str]) -> dict[str, Any]:
         try:
             found[name] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
-            found[name] = value
+            found[name] = _whole_path(value)
     return found
+
+
+def _whole_path(text: str) -> str:
+    """A file or folder here is named in full: the model may be loaded from another folder."""
+    path = Path(text).expanduser()
+    return str(path.absolute()) if (path.suffix and path.is_file()) or path.is_dir() else text
 
 
 def main() -> None:
