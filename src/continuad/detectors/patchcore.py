@@ -1,0 +1,179 @@
+"""PatchCore: distance to a bank of good patches, chosen to cover all of them (Roth et al. 2022; thesis 2.3.4)."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from continuad.backbones import DEFAULT, Precision, load_backbone
+from continuad.coreset import greedy_coreset
+from continuad.cost import MEGABYTE
+from continuad.detector import Detector
+from continuad.errors import ContinuadError
+from continuad.maps import upsample_and_smooth
+from continuad.memory import equal_shares
+from continuad.neighbours import nearest
+from continuad.stats import Policy
+from continuad.types import Prediction
+
+_log = logging.getLogger(__name__)
+
+
+class PatchCore(Detector):
+    """Nearest neighbours in a memory bank.
+
+    A patch is the mean of the features of 3 x 3 grid cells, all levels side by side. The bank holds a greedy
+    minimax coreset of the patches of all good images, found on random projections where patches are wide. A
+    patch scores its distance s to the nearest vector m of the bank. An image scores its highest s, times
+    1 - exp(s) / sum_n exp(|x - n|) over the `neighbours` vectors n nearest to m (m among them): a patch near a
+    seldom seen one is more anomalous (the paper's equation 7).
+
+    Policies: "restart" is a bank of the newest task's images (and replayed ones); "accumulate" gives every task
+    an equal share of one bank, and takes from earlier shares what was chosen last, which leaves the coreset of the
+    smaller size; "freeze" keeps the first task's bank.
+
+    Args:
+        image_size: side or (H, W), at least 32.
+        backbone, weights_file, strides, precision, download: see `load_backbone`; the finest level is the grid.
+        bank: vectors in all, such as 10000; or megabytes in all, "20MB"; or a share of each task's patches, "10%",
+            with which the bank grows with the tasks.
+        neighbours: for the image score; 1 leaves the weight out.
+        projection: to how many numbers patches are projected while the coreset is chosen, if they have more.
+        sigma: blur of the map in pixels.
+        seed: of the projection and of the first vector.
+    """
+
+    learns_by = "statistics"
+
+    def __init__(
+        self,
+        image_size: int | tuple[int, int] = 256,
+        backbone: str = DEFAULT,
+        weights_file: str | None = None,
+        strides: Sequence[int] = (8, 16),
+        bank: int | str = "10%",
+        neighbours: int = 9,
+        projection: int = 128,
+        sigma: float = 4.0,
+        seed: int = 0,
+        precision: Precision = "float32",
+        download: bool = False,
+    ):
+        super().__init__(image_size)
+        self.backbone, self.weights_file, self.strides = backbone, weights_file, tuple(strides)
+        self.bank, self.neighbours, self.projection = bank, neighbours, projection
+        self.sigma, self.seed, self.precision, self.download = sigma, seed, precision, download
+        self.pyramid = load_backbone(backbone, self.strides, weights_file, precision, download)
+        self.width = sum(self.pyramid.channels)
+        self.percent, self.vectors = _budget(bank, self.width)
+        for name in ("neighbours", "projection"):
+            if getattr(self, name) < 1:
+                raise ContinuadError(f"{name}={getattr(self, name)} must be at least 1")
+        self.fresh: list[Tensor] = []  # patches of the task that is being learned
+        self.frozen = False
+
+    def begin(self, images: Iterable[Tensor], statistics: Policy) -> None:
+        """Open a new part of the bank; see the class for what each policy means."""
+        self.frozen = statistics == "freeze" and "bank" in self.stats
+        super().begin(images, statistics)
+        self.fresh = []
+
+    @torch.no_grad()
+    def step(self, images: Tensor) -> None:
+        """Collect the images' patches."""
+        if not self.frozen:
+            self.fresh.append(self.patches(images).flatten(0, 2))
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Choose the new part's coreset, and cut the earlier parts to their shares."""
+        if not self.fresh:
+            return
+        patches, self.fresh = torch.cat(self.fresh), []
+        known = self.stats["parts"].tolist() if "parts" in self.stats else []
+        shares = self._shares([*known, len(patches)])
+        chosen = patches[greedy_coreset(self._projected(patches), shares[-1], self.seed)]
+        earlier = self.stats["bank"].split(known) if known else ()
+        cut = [part[:share] for part, share in zip(earlier, shares[:-1], strict=True)]
+        self.stats["bank"], self.stats["parts"] = torch.cat([*cut, chosen]), torch.tensor(shares)
+        if sum(shares) < self.neighbours:
+            _log.warning("PatchCore: the bank holds %d vectors, fewer than neighbours=%d", sum(shares), self.neighbours)
+
+    def _shares(self, available: list[int]) -> list[int]:
+        """How many vectors each part keeps of those it has."""
+        if self.percent is not None:
+            return [*available[:-1], max(1, round(available[-1] * self.percent / 100))]
+        if self.vectors < len(available):
+            raise ContinuadError(
+                f"bank={self.bank} holds {self.vectors} vectors, fewer than the {len(available)} tasks; enlarge it"
+            )
+        shares = equal_shares(dict(enumerate(available)), self.vectors)
+        return [shares[part] for part in range(len(available))]
+
+    def _projected(self, patches: Tensor) -> Tensor:
+        if self.width <= self.projection:
+            return patches
+        generator = torch.Generator().manual_seed(self.seed)
+        directions = torch.randn(self.width, self.projection, generator=generator).to(patches)
+        return patches @ (directions / self.projection**0.5)
+
+    def patches(self, images: Tensor) -> Tensor:
+        """(B, h, w, C) of uint8 images: features averaged over 3 x 3 cells, levels brought to the finest grid."""
+        levels = [F.avg_pool2d(level, 3, 1, 1) for level in self.pyramid(images)]
+        size = levels[0].shape[-2:]
+        return torch.cat([_enlarged(level, size) for level in levels], 1).permute(0, 2, 3, 1)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Prediction:
+        """Distances to the bank as the map, and the weighted highest one.
+
+        Raises:
+            ContinuadError: nothing was learned yet, or images of another size than the model's.
+        """
+        if "bank" not in self.stats:
+            raise ContinuadError("PatchCore is not trained yet: learn a task first")
+        if tuple(images.shape[-2:]) != self.image_size:
+            raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but PatchCore learned {self.image_size}")
+        patches = self.patches(images)
+        distances, owners = nearest(patches.flatten(0, 2), self.stats["bank"])
+        count, height, width, _ = patches.shape
+        grid = distances.view(count, height, width)
+        anomaly_map = upsample_and_smooth(grid, self.image_size, self.sigma)
+        score, where = grid.flatten(1).max(1)
+        worst = patches.flatten(1, 2)[torch.arange(count), where]
+        owner = owners.view(count, -1)[torch.arange(count), where]
+        weights = [self._weight(*each) for each in zip(worst, owner, score, strict=True)]
+        return Prediction(score * torch.stack(weights), anomaly_map)
+
+    def _weight(self, patch: Tensor, owner: Tensor, distance: Tensor) -> Tensor:
+        """1 - exp(distance) / sum over the owner's neighbours n of exp(|patch - n|), for one image's worst patch."""
+        if self.neighbours == 1:
+            return torch.ones_like(distance)
+        bank = self.stats["bank"]
+        number = min(self.neighbours, len(bank))
+        around = (bank - bank[owner]).norm(dim=1).topk(number, largest=False).indices
+        apart = (bank[around] - patch).norm(dim=1)
+        return 1 - torch.exp(distance - apart.logsumexp(0))
+
+
+def _budget(bank: int | str, width: int) -> tuple[float | None, int]:
+    """Percent of each task's patches, or None, and the number of vectors in all."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%|MB|)", str(bank))
+    if found is None or float(found[1]) <= 0 or (found[2] == "%" and float(found[1]) > 100):
+        raise ContinuadError(f"bank={bank}: give a number of vectors (10000), megabytes (20MB) or a share (10%)")
+    amount = float(found[1])
+    if found[2] == "%":
+        return amount, 0
+    vectors = int(amount * MEGABYTE / (4 * width)) if found[2] == "MB" else int(amount)
+    if vectors < 1:
+        raise ContinuadError(f"bank={bank} is less than one vector of {4 * width} bytes; enlarge it")
+    return None, vectors
+
+
+def _enlarged(level: Tensor, size: torch.Size) -> Tensor:
+    return level if level.shape[-2:] == size else F.interpolate(level, size, mode="bilinear")

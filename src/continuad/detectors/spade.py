@@ -1,0 +1,144 @@
+"""SPADE: correspondences with the most similar good images (Cohen, Hoshen 2020; thesis 2.3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from continuad.backbones import DEFAULT, Precision, load_backbone
+from continuad.coreset import greedy_coreset
+from continuad.detector import Detector
+from continuad.errors import ContinuadError
+from continuad.maps import upsample_and_smooth
+from continuad.memory import equal_shares
+from continuad.neighbours import nearest
+from continuad.stats import Policy
+from continuad.types import Prediction
+
+RETRIEVAL = 32  # stride of the level whose mean says which images are alike
+
+
+class Spade(Detector):
+    """Nearest images, then nearest patches within them.
+
+    An image's pooled features find its `neighbours` nearest good images; the mean squared distance to them is its
+    score. A patch scores its squared distance to the nearest patch, anywhere, of those images: a part may lie
+    elsewhere than in any one of them.
+
+    Kept are the feature maps of good images: about 0.28 MB each with the embedded backbone at 256 pixels.
+
+    Policies: "restart" keeps the newest task's images (and replayed ones); "accumulate" all tasks', in equal shares
+    if `bank` bounds them; "freeze" the first task's.
+
+    Args:
+        image_size: side or (H, W), at least 64.
+        backbone, weights_file, strides, precision, download: see `load_backbone`; the finest level is the grid. The
+            paper takes strides 4, 8 and 16, at some sixteen times the cost of the default here.
+        neighbours: images retrieved (50 in the paper), or as many as there are.
+        bank: good images kept in all, a greedy coreset of each task's pooled features; None keeps every one.
+        sigma: blur of the map in pixels.
+        seed: of the coreset's first image.
+    """
+
+    learns_by = "statistics"
+    minimum_size = 64
+
+    def __init__(
+        self,
+        image_size: int | tuple[int, int] = 256,
+        backbone: str = DEFAULT,
+        weights_file: str | None = None,
+        strides: Sequence[int] = (8, 16),
+        neighbours: int = 50,
+        bank: int | None = None,
+        sigma: float = 4.0,
+        seed: int = 0,
+        precision: Precision = "float32",
+        download: bool = False,
+    ):
+        super().__init__(image_size)
+        self.backbone, self.weights_file, self.strides = backbone, weights_file, tuple(strides)
+        self.neighbours, self.bank, self.sigma, self.seed = neighbours, bank, sigma, seed
+        self.precision, self.download = precision, download
+        for name, value in (("neighbours", neighbours), ("bank", bank)):
+            if value is not None and value < 1:
+                raise ContinuadError(f"{name}={value} must be at least 1")
+        if RETRIEVAL in self.strides:
+            raise ContinuadError(f"strides={self.strides}: level {RETRIEVAL} retrieves images; compare finer ones")
+        self.pyramid = load_backbone(backbone, (*self.strides, RETRIEVAL), weights_file, precision, download)
+        self.fresh: list[list[Tensor]] = []  # of the task that is being learned
+        self.frozen = False
+
+    def begin(self, images: Iterable[Tensor], statistics: Policy) -> None:
+        """Open a new part of the bank; see the class for what each policy means."""
+        self.frozen = statistics == "freeze" and "parts" in self.stats
+        super().begin(images, statistics)
+        self.fresh = []
+
+    @torch.no_grad()
+    def step(self, images: Tensor) -> None:
+        """Collect the images' features."""
+        if not self.frozen:
+            *levels, last = self.pyramid(images)
+            self.fresh.append([last.mean((2, 3)), *levels])
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Join the new images to the bank, within its bound."""
+        if not self.fresh:
+            return
+        columns, self.fresh = [torch.cat(same) for same in zip(*self.fresh, strict=True)], []
+        known = self.stats["parts"].tolist() if "parts" in self.stats else []
+        shares = self._shares([*known, len(columns[0])])
+        order = greedy_coreset(columns[0], shares[-1], self.seed)
+        for name, column in zip(self._names(), columns, strict=True):
+            earlier = self.stats[name].split(known) if known else ()
+            cut = [part[:share] for part, share in zip(earlier, shares[:-1], strict=True)]
+            self.stats[name] = torch.cat([*cut, column[order]])
+        self.stats["parts"] = torch.tensor(shares)
+
+    def _names(self) -> list[str]:
+        return ["pooled", *(f"stride{stride}" for stride in self.strides)]
+
+    def _shares(self, available: list[int]) -> list[int]:
+        if self.bank is None:
+            return available
+        if self.bank < len(available):
+            raise ContinuadError(f"bank={self.bank} images are fewer than the {len(available)} tasks; enlarge it")
+        shares = equal_shares(dict(enumerate(available)), self.bank)
+        return [shares[part] for part in range(len(available))]
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Prediction:
+        """Squared distances to the nearest patches as the map; mean squared distance to the nearest images.
+
+        Raises:
+            ContinuadError: nothing was learned yet, or images of another size than the model's.
+        """
+        if "parts" not in self.stats:
+            raise ContinuadError("SPADE is not trained yet: learn a task first")
+        if tuple(images.shape[-2:]) != self.image_size:
+            raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but SPADE learned {self.image_size}")
+        *levels, last = self.pyramid(images)
+        apart = (last.mean((2, 3))[:, None] - self.stats["pooled"]).square().sum(2)
+        distances, alike = apart.topk(min(self.neighbours, apart.shape[1]), largest=False)
+        patches = _side_by_side(levels)
+        grids = [self._correspond(*each) for each in zip(patches, alike, strict=True)]
+        anomaly_map = upsample_and_smooth(torch.stack(grids), self.image_size, self.sigma)
+        return Prediction(distances.mean(1), anomaly_map)
+
+    def _correspond(self, patches: Tensor, alike: Tensor) -> Tensor:
+        """(h, w) squared distances of an image's patches (h, w, C) to those of the images `alike` (K,)."""
+        gallery = _side_by_side([self.stats[name][alike] for name in self._names()[1:]])
+        distances, _ = nearest(patches.flatten(0, 1), gallery.flatten(0, 2))
+        return distances.square().view(patches.shape[:2])
+
+
+def _side_by_side(levels: Sequence[Tensor]) -> Tensor:
+    """(B, h, w, C): all levels' features at the positions of the finest."""
+    size = levels[0].shape[-2:]
+    same = [x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear") for x in levels]
+    return torch.cat(same, 1).permute(0, 2, 3, 1)
