@@ -93,8 +93,13 @@ class Detector(nn.Module):
         return Limits(*(float(self.stats[k]) for k in ("centre", "pixel_limit", "image_limit")))
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The learned part's answer before scoring: what distillation should keep."""
+        """The learned part's answers (B, C, ...) before scoring: what distillation should keep."""
         raise NotImplementedError
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """(B, C): mean over positions of all that `forward` answers; by these strategies compare images."""
+        return torch.cat([answer.flatten(2).mean(2) for answer in self.forward(images)], 1)
 
     def moments(self) -> dict[str, Tensor] | None:
         """Means and covariances whose average over tasks has a meaning (thesis Algorithm 5.1), or None."""

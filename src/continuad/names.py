@@ -49,7 +49,7 @@ def make_detector(name: str, **options: Any) -> Detector:
 
 
 def make_strategy(text: str, detector: Detector, **options: Any) -> Strategy:
-    """A strategy by name, with its first own option after a colon, as in `replay:300`."""
+    """A strategy by name, with its first own option after a colon, as in `replay:300`, or several: `replay:300+ewc`."""
     name, value = split_value(text)
     found = find_strategy(name)
     if value:
@@ -61,9 +61,19 @@ def make_strategy(text: str, detector: Detector, **options: Any) -> Strategy:
 
 
 def split_value(text: str) -> tuple[str, str]:
-    """A strategy's name and value: `replay:300` is replay and 300, `package.module:Class` a name alone."""
+    """A strategy's name and value: `replay:300` is replay and 300, `package.module:Class` a name alone, and several
+    with "+" between them are the value of `combined`."""
+    if "+" in text:
+        return "combined", text
     name, _, value = text.partition(":")
     return (text, "") if "." in name else (name, value)
+
+
+def refusal(strategy: str, detector: str) -> str | None:
+    """Why a strategy, or one of several with "+" between them, cannot serve a detector; None when all can."""
+    kind = find_detector(detector)
+    reasons = (find_strategy(split_value(part)[0]).refuses(kind) for part in strategy.split("+"))
+    return next((reason for reason in reasons if reason), None)
 
 
 def settings(made: nn.Module) -> dict[str, Any]:

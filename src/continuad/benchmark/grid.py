@@ -18,7 +18,7 @@ from continuad.features import FeatureStore
 from continuad.files import replace_file
 from continuad.fit import Budget
 from continuad.model_file import MANIFEST, describe, read_manifest
-from continuad.names import applicable, find_detector, find_strategy, make_detector, make_strategy, split_value
+from continuad.names import applicable, find_detector, find_strategy, make_detector, make_strategy, refusal, split_value
 from continuad.settings import Settings
 from continuad.strategy import Strategy
 from continuad.thresholds import parse_rule
@@ -48,7 +48,7 @@ def cells(settings: Settings) -> tuple[list[Cell], dict[str, str]]:
     """
     refused = {}
     for detector, strategy in product(settings.detector, settings.strategy):
-        if reason := find_strategy(split_value(strategy)[0]).refuses(find_detector(detector)):
+        if reason := refusal(strategy, detector):
             refused[f"{detector} × {strategy}"] = reason
     grid = product(range(settings.orders), settings.seeds, settings.detector, settings.strategy)
     kept = [Cell(d, s, seed, order) for order, seed, d, s in grid if f"{d} × {s}" not in refused]

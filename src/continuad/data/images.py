@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -66,11 +67,19 @@ class ImageSet(Dataset[Batch]):
         )
 
 
+class Rows(Protocol):
+    """A number of images, each to be had by its index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Batch: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Joined(Dataset[Batch]):
-    """Several image sets read as one, without copying their pixels."""
+    """Several sets of images read as one, without copying their pixels."""
 
-    parts: tuple[ImageSet, ...]
+    parts: tuple[Rows, ...]
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))

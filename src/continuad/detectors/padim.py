@@ -136,6 +136,10 @@ class Padim(Detector):
         self.stats["scatter"] = moments["covariance"] * (self.stats["count"] - 1).clamp_min(1).float()
         self.finish()
 
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The frozen pyramid's levels."""
+        return self.pyramid(images)
+
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """The drawn channels of all levels at every position of the finest grid, (L, B, C), and its size."""
         levels = self.pyramid(images)

@@ -122,6 +122,10 @@ class PatchCore(Detector):
         directions = torch.randn(self.width, self.projection, generator=generator).to(patches)
         return patches @ (directions / self.projection**0.5)
 
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The frozen pyramid's levels."""
+        return self.pyramid(images)
+
     def patches(self, images: Tensor) -> Tensor:
         """(B, h, w, C) of uint8 images: features averaged over 3 x 3 cells, levels brought to the finest grid."""
         levels = [F.avg_pool2d(level, 3, 1, 1) for level in self.pyramid(images)]

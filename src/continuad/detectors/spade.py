@@ -111,6 +111,10 @@ class Spade(Detector):
         shares = equal_shares(dict(enumerate(available)), self.bank)
         return [shares[part] for part in range(len(available))]
 
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The frozen pyramid's levels."""
+        return self.pyramid(images)
+
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
         """Squared distances to the nearest patches as the map; mean squared distance to the nearest images.

@@ -1,7 +1,7 @@
 """Replay: exemplars of earlier tasks are learned again beside the new images (thesis 3.1.1)."""
 
 from continuad.batches import Images
-from continuad.data.images import Joined
+from continuad.coding import Coding
 from continuad.detector import Detector
 from continuad.memory import Memory
 from continuad.strategy import Strategy
@@ -9,29 +9,28 @@ from continuad.types import Task
 
 
 class Replay(Strategy):
-    """Raw images of earlier tasks: a fixed number in all, in equal shares, or a share of every task. A gradient
-    detector gets as many replayed images a step as new ones; a statistics detector starts again from new
-    images and exemplars.
+    """Images of earlier tasks, drawn at random: a fixed number or fixed bytes in all, in equal shares, or a share of
+    every task. A gradient detector gets as many replayed images a step as new ones; a statistics detector starts
+    again from new images and exemplars.
 
     Args:
         exemplars: images in all tasks together (thesis: 300 and 800; 59.0 and 157.3 MB at 256 pixels); or
-            "10%" of each task's good images: then memory grows with the number of tasks.
+            "59MB" in all; or "10%" of each task's good images: then memory grows with the number of tasks.
+        coding: how they are kept: "raw", "png", "webp" or "jpeg"; see `Memory`.
     """
 
-    def __init__(self, detector: Detector, exemplars: int | str = 300, seed: int = 0):
+    def __init__(self, detector: Detector, exemplars: int | str = 300, seed: int = 0, coding: Coding = "raw"):
         super().__init__(detector, seed)
-        self.exemplars = exemplars
-        self.memory = Memory(exemplars, seed=seed)
+        self.exemplars, self.coding = exemplars, coding
+        self.memory = Memory(exemplars, seed=seed, coding=coding)
 
     def data(self, task: Task) -> tuple[Images, Images | None]:
         """New images and the exemplars to train on."""
-        return task.train, self.memory.part(held_out=False) if len(self.memory) else None
+        return task.train, self.memory.replayed()
 
     def calibration(self, task: Task) -> Images:
         """Held-out images of the task and of every task remembered."""
-        if not len(self.memory):
-            return task.val
-        return Joined((task.val, self.memory.part(held_out=True)))
+        return self.memory.calibration(task)
 
     def after(self, task: Task) -> None:
         """Take exemplars of the task."""

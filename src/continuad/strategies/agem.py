@@ -1,0 +1,56 @@
+"""Averaged gradient episodic memory: a step may not raise the exemplars' mean loss (Chaudhry et al. 2019)."""
+
+from __future__ import annotations
+
+from continuad.batches import Images
+from continuad.coding import Coding
+from continuad.detector import Detector
+from continuad.memory import Memory
+from continuad.passes import drawn, loss_gradients
+from continuad.strategy import Strategy
+from continuad.types import Task
+
+
+class Agem(Strategy):
+    """Where the new images' gradient g and the gradient r of some exemplars disagree (g . r < 0), what disagrees is
+    taken out of it: g - (g . r)/(r . r) r. Exemplars are looked at, not learned.
+
+    Args:
+        exemplars, coding: as in replay. sample: exemplars looked at in a step; 0: as many as a batch has.
+    """
+
+    needs_gradients = True
+
+    def __init__(
+        self,
+        detector: Detector,
+        exemplars: int | str = 300,
+        sample: int = 0,
+        seed: int = 0,
+        coding: Coding = "raw",
+    ):
+        super().__init__(detector, seed)
+        self.exemplars, self.sample, self.coding = exemplars, sample, coding
+        self.memory = Memory(exemplars, seed=seed, coding=coding)
+
+    def calibration(self, task: Task) -> Images:
+        """Held-out images of the task and of every task remembered."""
+        return self.memory.calibration(task)
+
+    def on_gradients(self) -> None:
+        """Project the gradient, if it has to be."""
+        exemplars = self.memory.replayed()
+        if not exemplars:
+            return
+        images = drawn(exemplars, self.sample or self.detector.batch_size)
+        reference = loss_gradients(self.detector, images)
+        own = {name: w.grad for name, w in self.detector.weights().items() if w.grad is not None}
+        dot = sum(float((g.double() * reference[name]).sum()) for name, g in own.items())
+        size = sum(float(r.double().square().sum()) for r in reference.values())
+        if dot < 0 and size > 0:
+            for name, gradient in own.items():
+                gradient -= dot / size * reference[name]
+
+    def after(self, task: Task) -> None:
+        """Take exemplars of the task."""
+        self.memory.add(task)

@@ -1,0 +1,71 @@
+"""Combined: several strategies at once, written `replay:300+ewc`; what one keeps the others do not know."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from continuad.batches import Images
+from continuad.detector import Detector
+from continuad.errors import ContinuadError
+from continuad.strategy import Strategy
+from continuad.types import Task
+
+
+class Combined(Strategy):
+    """Penalties add up, gradients pass through one part after another, and at most one part replays images.
+
+    Args:
+        parts: names with their values and "+" between them. Those that change how a task is learned or an image is
+            predicted (multitask, single, pertask, average, packnet, ...) stand alone.
+
+    Raises:
+        ContinuadError: a part that stands alone, or two that replay.
+    """
+
+    def __init__(self, detector: Detector, parts: str = "replay+ewc", seed: int = 0):
+        super().__init__(detector, seed)
+        from continuad.names import make_strategy  # names knows this file, too
+
+        self.parts = parts
+        self.members = nn.ModuleList(make_strategy(part, detector, seed=seed) for part in parts.split("+"))
+        for member, part in zip(self._members(), parts.split("+"), strict=True):
+            if member.statistics != self.statistics:
+                raise ContinuadError(f"strategy '{part}' treats statistics in its own way and cannot be combined")
+            if alone := [n for n in ("view", "learn", "predict", "limits") if _overrides(member, n)]:
+                raise ContinuadError(f"strategy '{part}' has its own way to {alone[0]} and cannot be combined")
+        if sum(_overrides(member, "data") for member in self._members()) > 1:
+            raise ContinuadError(f"'{parts}': only one part can replay images")
+
+    def _members(self) -> list[Strategy]:
+        return [member for member in self.members if isinstance(member, Strategy)]
+
+    def data(self, task: Task) -> tuple[Images, Images | None]:
+        """New images, and replayed ones of the part that has any."""
+        return next((m for m in self._members() if _overrides(m, "data")), self._members()[0]).data(task)
+
+    def calibration(self, task: Task) -> Images:
+        """Of the part that remembers most held-out images."""
+        return max((member.calibration(task) for member in self._members()), key=len)
+
+    def penalty(self, images: Tensor) -> Tensor | float:
+        """The sum of all parts'."""
+        return sum((member.penalty(images) for member in self._members()), 0.0)
+
+    def on_gradients(self) -> None:
+        """Every part's, in the order they were named."""
+        for member in self._members():
+            member.on_gradients()
+
+    def on_step(self) -> None:
+        """Every part's."""
+        for member in self._members():
+            member.on_step()
+
+    def after(self, task: Task) -> None:
+        """Every part's."""
+        for member in self._members():
+            member.after(task)
+
+
+def _overrides(member: Strategy, name: str) -> bool:
+    return getattr(type(member), name) is not getattr(Strategy, name)

@@ -1,0 +1,81 @@
+"""Elastic weight consolidation: springs hold weights that mattered to earlier tasks (Kirkpatrick et al. 2017)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from continuad.detector import Detector
+from continuad.fit import seed_of
+from continuad.passes import Gradients, importance, own_loss, spring
+from continuad.strategy import Strategy
+from continuad.types import Task
+
+SAMPLES = 100  # images a task from which the Fisher information is taken
+
+
+class Ewc(Strategy):
+    """Adds strength/2 * sum_t sum_i F_ti (w_i - w*_ti)^2 to the loss: F_t is the diagonal Fisher information of task t,
+    the mean over its images of the squared gradient of the detector's own loss, and w*_t the weights after it.
+
+    The springs of all tasks are kept as one, which is exact: their sum is sum_i F_i (w_i - a_i)^2 plus a constant,
+    with F = sum_t F_t and a = sum_t F_t w*_t / F. Memory is two numbers a weight, however many the tasks.
+
+    Args:
+        strength: lambda; 0 is naive.
+    """
+
+    needs_gradients = True
+    variant: ClassVar[str] = ""
+
+    def __init__(self, detector: Detector, strength: float = 1000.0, seed: int = 0):
+        super().__init__(detector, seed)
+        self.strength = strength
+
+    def penalty(self, images: Tensor) -> Tensor | float:
+        """The springs' energy."""
+        return spring(self.detector, self.kept, self.strength)
+
+    def after(self, task: Task) -> None:
+        """Measure the task's Fisher information and tie its springs to those before."""
+        if self.strength:
+            fisher = importance(
+                self.detector, task.train, own_loss(self.detector), SAMPLES, 2, seed_of(self.seed, task.index)
+            )
+            self._tie(fisher)
+
+    def _tie(self, fisher: Gradients) -> None:
+        weights = self.detector.weights()
+        for name, stiffness in fisher.items():
+            newest = weights[name].detach()
+            before, anchor = self._before(name, newest)
+            total = before + stiffness
+            pull = (before * anchor + stiffness * newest) / total.clamp_min(torch.finfo(total.dtype).tiny)
+            self.kept[f"stiffness/{name}"] = total
+            self.kept[f"anchor/{name}"] = torch.where(total > 0, pull, newest)
+
+    def _before(self, name: str, newest: Tensor) -> tuple[Tensor, Tensor]:
+        """Stiffness and anchor of the springs so far."""
+        if f"stiffness/{name}" not in self.kept:
+            return torch.zeros_like(newest), newest
+        return self.kept[f"stiffness/{name}"], self.kept[f"anchor/{name}"]
+
+
+class EwcOnline(Ewc):
+    """One spring for all earlier tasks, tied anew to the newest weights: F = decay * F + F_t (Schwarz et al. 2018).
+
+    Args:
+        strength: lambda; 0 is naive.
+        decay: gamma, what is left of the earlier tasks' Fisher information; 1 forgets none.
+    """
+
+    variant = "online"
+
+    def __init__(self, detector: Detector, strength: float = 1000.0, seed: int = 0, decay: float = 0.9):
+        super().__init__(detector, strength, seed)
+        self.decay = decay
+
+    def _before(self, name: str, newest: Tensor) -> tuple[Tensor, Tensor]:
+        return self.decay * super()._before(name, newest)[0], newest

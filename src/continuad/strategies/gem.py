@@ -1,0 +1,87 @@
+"""Gradient episodic memory: a step may raise no earlier task's loss (Lopez-Paz, Ranzato 2017)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from torch import Tensor
+
+from continuad.batches import Images
+from continuad.coding import Coding
+from continuad.detector import Detector
+from continuad.memory import Memory
+from continuad.passes import drawn, loss_gradients
+from continuad.strategy import Strategy
+from continuad.types import Task
+
+
+class Gem(Strategy):
+    """The gradient g is replaced by the nearest one that agrees with the gradient of every earlier task's exemplars:
+    the quadratic programme min |g' - g|^2 with g'. r_t >= 0 for all t, solved exactly. Exemplars are looked at, not
+    learned.
+
+    Args:
+        exemplars, coding: as in replay. sample: exemplars of each earlier task looked at in a step; 0: as many as a
+            batch has.
+        margin: raises the lower bound of the dual variables, which favours the earlier tasks (the paper takes 0.5).
+    """
+
+    needs_gradients = True
+
+    def __init__(
+        self,
+        detector: Detector,
+        exemplars: int | str = 300,
+        sample: int = 0,
+        margin: float = 0.5,
+        seed: int = 0,
+        coding: Coding = "raw",
+    ):
+        super().__init__(detector, seed)
+        self.exemplars, self.sample, self.margin, self.coding = exemplars, sample, margin, coding
+        self.memory = Memory(exemplars, seed=seed, coding=coding)
+
+    def calibration(self, task: Task) -> Images:
+        """Held-out images of the task and of every task remembered."""
+        return self.memory.calibration(task)
+
+    def on_gradients(self) -> None:
+        """Project the gradient, if it has to be."""
+        weights = {name: w for name, w in self.detector.weights().items() if w.grad is not None}
+        references = [flat for task in self.memory.known() if (flat := self._reference(task, weights)) is not None]
+        if not references:
+            return
+        own = torch.cat([w.grad.flatten() for w in weights.values() if w.grad is not None])
+        projected = project(own, torch.stack(references), self.margin)
+        parts = projected.split([w.numel() for w in weights.values()])
+        for weight, part in zip(weights.values(), parts, strict=True):
+            weight.grad = part.view_as(weight).contiguous()
+
+    def _reference(self, task: int, weights: dict[str, torch.nn.Parameter]) -> Tensor | None:
+        exemplars = self.memory.part(held_out=False, task=task)
+        if not len(exemplars):
+            return None
+        found = loss_gradients(self.detector, drawn(exemplars, self.sample or self.detector.batch_size))
+        return torch.cat([found[name].flatten() for name in weights])
+
+    def after(self, task: Task) -> None:
+        """Take exemplars of the task."""
+        self.memory.add(task)
+
+
+def project(gradient: Tensor, references: Tensor, margin: float) -> Tensor:
+    """The gradient (P,) unchanged where it disagrees with no reference (T, P); else the paper's equation 11.
+
+    Its dual, min over v >= margin of |R^T v + g|^2 / 2, is a problem of T non-negative least squares: with
+    R R^T = L L^T and u = v - margin it is |L^T u + L^-1 (R g + R R^T margin)|.
+    """
+    references, g = references.double(), gradient.double()
+    against = (references @ g).cpu().numpy()
+    if (against >= 0).all():
+        return gradient
+    gram = (references @ references.T).cpu().numpy()
+    lower = np.linalg.cholesky(gram + 1e-12 * np.trace(gram) * np.eye(len(gram)))
+    aim = np.linalg.solve(lower, -(against + gram @ np.full(len(gram), margin)))
+    dual = nnls(lower.T, aim)[0] + margin
+    return (g + references.T @ torch.from_numpy(dual).to(g.device)).to(gradient.dtype)

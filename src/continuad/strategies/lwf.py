@@ -1,0 +1,42 @@
+"""Learning without forgetting: new images are also answered as before they came (Li, Hoiem 2016)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from continuad.detector import Detector
+from continuad.passes import answers, distance, evaluating
+from continuad.strategy import Strategy
+from continuad.types import Task
+
+
+class Lwf(Strategy):
+    """Adds strength * |f(x) - f_old(x)|^2 (a mean) on the new images to the loss; f_old is the detector as it was after
+    the task before, and is kept whole. No old image is needed. Beside a replay strategy (`replay:300+lwf`) the
+    images are new and replayed ones.
+
+    Args:
+        strength: 0 is naive.
+    """
+
+    needs_gradients = True
+
+    def __init__(self, detector: Detector, strength: float = 1.0, seed: int = 0):
+        super().__init__(detector, seed)
+        self.strength = strength
+
+    def penalty(self, images: Tensor) -> Tensor | float:
+        """How far the answers have moved."""
+        old = self.kept.under("old/")
+        if not old:
+            return 0.0
+        before = answers(self.detector, old, images)
+        with evaluating(self.detector):
+            return self.strength * distance(self.detector(images), before)
+
+    def after(self, task: Task) -> None:
+        """Keep the detector as it is now."""
+        if self.strength:
+            for name, value in self.detector.learned().items():
+                if not name.startswith("stats."):  # statistics follow the newest task; only weights are held
+                    self.kept[f"old/{name}"] = value

@@ -1,0 +1,50 @@
+"""Memory aware synapses: weights are held as far as the answers depend on them (Aljundi et al. 2018)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from continuad.detector import Detector
+from continuad.fit import seed_of
+from continuad.passes import importance, spring
+from continuad.strategy import Strategy
+from continuad.types import Task
+
+SAMPLES = 100  # images a task from which the importance is taken
+
+
+class Mas(Strategy):
+    """Adds strength/2 * sum_i F_i (w_i - w*_i)^2 to the loss. F_i is the sum over tasks of the mean over images of
+    |d m / d w_i|, with m the mean square of the detector's answers; w* are the weights after the newest task.
+
+    Unlike EWC it asks how the answers change, not the loss: at a minimum, where the loss has no slope, it still sees
+    which weights matter.
+
+    Args:
+        strength: lambda; 0 is naive.
+    """
+
+    needs_gradients = True
+
+    def __init__(self, detector: Detector, strength: float = 1000.0, seed: int = 0):
+        super().__init__(detector, seed)
+        self.strength = strength
+
+    def penalty(self, images: Tensor) -> Tensor | float:
+        """The springs' energy."""
+        return spring(self.detector, self.kept, self.strength)
+
+    def after(self, task: Task) -> None:
+        """Add the task's importance, and tie all springs to the weights as they are now."""
+        if not self.strength:
+            return
+        seed = seed_of(self.seed, task.index)
+        for name, found in importance(self.detector, task.train, self._size_of_answers, SAMPLES, 1, seed).items():
+            if f"stiffness/{name}" in self.kept:
+                found = found + self.kept[f"stiffness/{name}"]
+            self.kept[f"stiffness/{name}"] = found
+            self.kept[f"anchor/{name}"] = self.detector.weights()[name].detach().clone()
+
+    def _size_of_answers(self, images: Tensor) -> Tensor:
+        return torch.stack([answer.square().mean() for answer in self.detector(images)]).mean()
