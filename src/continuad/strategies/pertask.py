@@ -11,10 +11,10 @@ from continuad.backbones import DEFAULT, Precision
 from continuad.batches import in_order
 from continuad.detector import Detector
 from continuad.errors import ContinuadError
-from continuad.experts import Experts
+from continuad.experts import Experts, one_scale
 from continuad.routing import NONE, PooledRouter, lowest_sum
 from continuad.strategy import Progress, Strategy
-from continuad.thresholds import Limits, standardise
+from continuad.thresholds import Limits
 from continuad.types import Prediction, Task
 
 
@@ -78,17 +78,10 @@ class PerTask(Strategy):
     def predict(self, images: Tensor, task: int | None = None) -> Prediction:
         """Standardised prediction of the inferred expert, or of `task`'s if the true task is given."""
         tasks = self.route(images) if task is None else torch.full((len(images),), task, device=images.device)
-        score = torch.empty(len(images), device=images.device)
-        anomaly_map = torch.empty(len(images), *images.shape[-2:], device=images.device)
-        for t in tasks.unique().tolist():
-            mine = tasks == t
-            found = self._raw(t, images if mine.all() else images[mine])
-            limits = self.detector.limits()
-            anomaly_map[mine] = standardise(found.map, limits.centre, limits.pixel)
-            score[mine] = standardise(found.score, limits.centre, limits.image)
+        found = one_scale(tasks, lambda t, some: (self._raw(t, some), self.detector.limits()), images)
         if self.reject is not None and task is None:
             tasks = tasks.where(self.pooled(images)[1] <= self.reject, NONE)
-        return Prediction(score, anomaly_map, tasks)
+        return found._replace(task=tasks)
 
     def limits(self, task: int) -> Limits:
         """Always 0 and 1: predictions are standardised."""

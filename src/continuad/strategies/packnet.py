@@ -1,0 +1,142 @@
+"""PackNet: each task owns some of the weights for ever, the next one gets those left over (Mallya, Lazebnik 2018)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from continuad.backbones import DEFAULT, Precision
+from continuad.batches import in_order
+from continuad.detector import Detector
+from continuad.errors import ContinuadError
+from continuad.experts import one_scale
+from continuad.routing import PooledRouter
+from continuad.strategy import Progress, Strategy
+from continuad.thresholds import Limits
+from continuad.types import Prediction, Task
+
+
+class PackNet(Strategy):
+    """A task learns with all weights that no task owns, beside the fixed ones of earlier tasks. At half of its steps
+    the largest `share` of the free weights of every layer become its own; the others are set to 0 and wait for the
+    next task. In the second half only its own weights learn on, without them. An image of a task is seen with the
+    weights of that task and those before it: what a task was when it was learned, it stays, bit for bit.
+
+    Owned are the weights of matrices and kernels. Biases, batch normalisation and statistics are few: each task has
+    its own copies. The task is inferred from pooled features, as in pertask.
+
+    Args:
+        share: of the free weights that a task takes. With 0.5 the fifth task gets 3 % of all.
+        backbone, weights_file, precision, download: the router's, as in pertask.
+    """
+
+    needs_gradients = True
+    routers = ("pooled",)
+
+    def __init__(
+        self,
+        detector: Detector,
+        share: float = 0.5,
+        seed: int = 0,
+        backbone: str = DEFAULT,
+        weights_file: str | None = None,
+        precision: Precision = "float32",
+        download: bool = False,
+    ):
+        super().__init__(detector, seed)
+        if not 0 < share <= 1:
+            raise ContinuadError(f"packnet share={share} must lie above 0 and not above 1")
+        self.share = share
+        self.backbone, self.weights_file = backbone, weights_file
+        self.precision, self.download = precision, download
+        self.router = PooledRouter(backbone, weights_file, precision, download)
+        self.fixed: dict[str, Tensor] = {}  # values of weights that may not move in this task
+        self.newest, self.prune_at = -1, 0
+
+    def learn(self, task: Task, progress: Progress | None = None) -> int:
+        """Learn, prune and learn on.
+
+        Raises:
+            ContinuadError: early stopping is asked for, whose end is not known beforehand.
+        """
+        if self.budget.patience is not None:
+            raise ContinuadError("packnet prunes at half of the steps and cannot stop early; leave patience unset")
+        epoch = -(-len(task.train) // self.detector.batch_size)
+        self.newest, self.prune_at = task.index, max(1, self.budget.in_steps(epoch, self.detector.steps) // 2)
+        self._show(self._last_task())
+        self.fixed = {name: w.detach().clone() for name, w in self._matrices().items()}
+        for name, weight in self._matrices().items():
+            if f"owner/{name}" not in self.kept:
+                self.kept[f"owner/{name}"] = torch.full_like(weight, -1, dtype=torch.int8)
+        self.kept["steps"] = torch.zeros((), dtype=torch.int64)
+        return super().learn(task, progress)
+
+    def on_step(self) -> None:
+        """Prune when it is time, and undo what moved weights that are not this task's to move."""
+        self.kept["steps"] = self.kept["steps"] + 1
+        now = int(self.kept["steps"])
+        for name, weight in self._matrices().items():
+            owner = self.kept[f"owner/{name}"]
+            if now == self.prune_at:
+                owner = self.kept[f"owner/{name}"] = self._claimed(weight, owner)
+            still = self.fixed[name].where(owner >= 0, 0) if now >= self.prune_at else self.fixed[name]
+            free = owner == self.newest if now >= self.prune_at else owner < 0
+            with torch.no_grad():
+                weight.copy_(torch.where(free, weight, still))
+
+    def _claimed(self, weight: Tensor, owner: Tensor) -> Tensor:
+        """The owners after the newest task took the largest free weights of a layer."""
+        free = owner < 0
+        count = int(self.share * int(free.sum()))
+        largest = weight.detach().abs().where(free, -1.0).flatten().topk(count).indices
+        claimed = owner.flatten().clone()
+        claimed[largest] = self.newest
+        return claimed.view_as(owner)
+
+    def after(self, task: Task) -> None:
+        """Keep what else the task has of its own, and what its images look like."""
+        del self.kept["steps"]
+        matrices = self._matrices()
+        for name, value in self.detector.learned().items():
+            if name not in matrices:
+                self.kept[f"{task.index}/{name}"] = value
+        for name, weight in matrices.items():
+            self.kept[f"weights/{name}"] = weight.detach().clone()
+        size = self.detector.batch_size
+        self.router.learn(task.index, in_order(task.train, size), in_order(task.val, size))
+
+    def route(self, images: Tensor, router: str | None = None) -> Tensor:
+        """(B,) int64 the known task each image looks most like."""
+        return self.router(images)[0]
+
+    @torch.no_grad()
+    def predict(self, images: Tensor, task: int | None = None) -> Prediction:
+        """Standardised prediction with the weights of the inferred task, or of `task` if the true one is given."""
+        tasks = self.route(images) if task is None else torch.full((len(images),), task, device=images.device)
+
+        def ask(task: int, some: Tensor) -> tuple[Prediction, Limits]:
+            self._show(task)
+            return self.detector.predict(some), self.detector.limits()
+
+        return one_scale(tasks, ask, images)
+
+    def limits(self, task: int) -> Limits:
+        """Always 0 and 1: predictions are standardised."""
+        return Limits(0.0, 1.0, 1.0)
+
+    def _matrices(self) -> dict[str, torch.nn.Parameter]:
+        return {name: w for name, w in self.detector.weights().items() if w.dim() > 1}
+
+    def _last_task(self) -> int | None:
+        known = self.router.known()
+        return known[-1] if known else None
+
+    def _show(self, task: int | None) -> None:
+        """Put a task's weights into the detector: its own and those of earlier tasks; None: as it was made."""
+        if task is None:
+            return
+        state = self.kept.under(f"{task}/")
+        for name in self._matrices():
+            owner = self.kept[f"owner/{name}"]
+            state[name] = self.kept[f"weights/{name}"].where((owner >= 0) & (owner <= task), 0)
+        self.detector.restore(state)

@@ -1,0 +1,111 @@
+"""PackNet: who owns which weights, what stays for ever, and what it costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from toys import ToyAutoencoder, stream
+
+from continuad.checkpoint import Checkpoint
+from continuad.cost import footprint
+from continuad.errors import ContinuadError
+from continuad.fit import Budget
+from continuad.strategies.packnet import PackNet
+
+TASKS = stream()
+
+
+def taught(tasks: int, **options: object) -> PackNet:
+    strategy = PackNet(ToyAutoencoder(), **options)  # type: ignore[arg-type]
+    strategy.budget = Budget(steps=8)
+    for task in TASKS[:tasks]:
+        strategy.learn(task)
+    return strategy
+
+
+def test_the_largest_free_weights_are_claimed() -> None:
+    """Of 3, -4, 1 and 2 the second belongs to someone already: a share of 0.7 of three is two, 3 and 2."""
+    strategy = PackNet(ToyAutoencoder(), share=0.7)
+    strategy.newest = 1
+    owner = torch.tensor([[-1, 0], [-1, -1]], dtype=torch.int8)
+    assert strategy._claimed(torch.tensor([[3.0, -4.0], [1.0, 2.0]]), owner).tolist() == [[1, 0], [-1, 1]]
+
+
+def test_shares_halve_and_nobody_owns_the_rest() -> None:
+    owner = taught(3).kept["owner/encode.0.weight"]
+    counts = [int((owner == t).sum()) for t in (0, 1, 2, -1)]
+    assert counts == [144, 72, 36, 36]  # 6 x 3 x 4 x 4 = 288 in all
+
+
+def test_an_earlier_task_stays_bit_for_bit() -> None:
+    images = torch.from_numpy(TASKS[0].test.images)
+    strategy = taught(1)
+    before = strategy.predict(images, 0)
+    mine = strategy.kept["owner/encode.0.weight"] == 0
+    weights = strategy.kept["weights/encode.0.weight"][mine]
+    for task in TASKS[1:]:
+        strategy.learn(task)
+        after = strategy.predict(images, 0)
+        assert torch.equal(after.map, before.map)
+        assert torch.equal(after.score, before.score)
+        assert torch.equal(strategy.kept["weights/encode.0.weight"][mine], weights)
+
+
+def test_a_task_builds_on_those_before_it() -> None:
+    """Its own weights alone would give another answer: earlier ones are seen, later ones are not."""
+    strategy = taught(2)
+    strategy._show(1)
+    shown = strategy.detector.weights()["encode.0.weight"]
+    owner = strategy.kept["owner/encode.0.weight"]
+    assert (shown[owner >= 0] != 0).all()
+    assert (shown[owner < 0] == 0).all()
+    strategy._show(0)
+    assert (strategy.detector.weights()["encode.0.weight"][owner == 1] == 0).all()
+
+
+def test_it_finds_the_task_by_itself() -> None:
+    strategy = taught(3)
+    for index, task in enumerate(TASKS):
+        found = strategy.predict(torch.from_numpy(task.test.images))
+        assert found.task is not None
+        assert (found.task == index).all()
+
+
+def test_its_true_cost() -> None:
+    """One copy of the matrices, a byte each for the owner, and each task's own small tensors."""
+    two, three = footprint(taught(2)).additional, footprint(taught(3)).additional
+    matrices = sum(w.numel() for w in ToyAutoencoder().weights().values() if w.dim() > 1)
+    router, small, limits = 4 * (2 * 176 + 1), 4 * (5 * 6 + 3) + 8, 3 * 4
+    assert (three - two) * 1e6 == pytest.approx(router + small + limits)
+    assert two * 1e6 == pytest.approx(5 * matrices + 2 * (router + small + limits))
+
+
+def test_early_stopping_is_refused() -> None:
+    strategy = PackNet(ToyAutoencoder())
+    strategy.budget = Budget(steps=8, patience=1)
+    with pytest.raises(ContinuadError, match="patience"):
+        strategy.learn(TASKS[0])
+    with pytest.raises(ContinuadError, match="share"):
+        PackNet(ToyAutoencoder(), share=0.0)
+
+
+@pytest.mark.parametrize("stop_at", [2, 6])
+def test_killed_before_or_after_pruning_ends_the_same(
+    stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("continuad.checkpoint.EVERY", 0.0)
+    whole, broken = taught(2), taught(1)
+    broken.checkpoint = Checkpoint(tmp_path / "half.safetensors", {})
+
+    def stop(done: int, _: int) -> None:
+        if done == stop_at + 1:  # the checkpoint is written after this call
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken.learn(TASKS[1], stop)
+    broken.learn(TASKS[1])
+    images = torch.from_numpy(TASKS[1].test.images)
+    assert torch.equal(whole.predict(images, 1).map, broken.predict(images, 1).map)
+    assert torch.equal(whole.kept["owner/decode.weight"], broken.kept["owner/decode.weight"])
