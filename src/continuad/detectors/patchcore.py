@@ -1,4 +1,4 @@
-"""PatchCore: distance to a bank of good patches, chosen to cover all of them (Roth et al. 2022; thesis 2.3.4)."""
+"""PatchCore: distance to a bank of good patches, chosen to cover all of them (Roth et al. 2022; thesis 2.3.9)."""
 
 from __future__ import annotations
 

@@ -23,7 +23,10 @@ METRIC_NAMES = {
 }
 
 # The thesis's column order. A strategy that is not named here follows, alphabetically.
-STRATEGY_ORDER = ("single", "multitask", "naive", "replay", "accumulate", "average", "pertask")
+STRATEGY_ORDER = (
+    *("single", "multitask", "naive", "replay", "herding", "reservoir", "der", "gem", "agem"),
+    *("ewc", "ewc-online", "mas", "lwf", "packnet", "accumulate", "average", "pertask"),
+)
 
 # References have nothing to forget: one holds a model per task, the other sees all tasks at once.
 REFERENCES = ("single", "multitask")
