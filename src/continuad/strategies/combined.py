@@ -22,7 +22,7 @@ class Combined(Strategy):
         ContinuadError: a part that stands alone, or two that replay.
     """
 
-    def __init__(self, detector: Detector, parts: str = "replay+ewc", seed: int = 0):
+    def __init__(self, detector: Detector, parts: str = "replay", seed: int = 0):
         super().__init__(detector, seed)
         from continuad.names import make_strategy  # names knows this file, too
 

@@ -1,0 +1,118 @@
+"""Generative replay: a network that draws images like the earlier ones takes their place (Shin et al. 2017)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from continuad.batches import Images, steps_of
+from continuad.convolutional import Decoder, Encoder
+from continuad.detector import Detector
+from continuad.errors import ContinuadError
+from continuad.fit import seed_of
+from continuad.strategy import Strategy
+from continuad.types import Batch, Task
+
+BATCH, RATE = 8, 1e-3
+
+
+class Generative(Strategy):
+    """No image is kept. A variational autoencoder learns each task's images beside those it draws of the earlier ones;
+    the detector gets as many drawn images a step as new ones. Memory is constant.
+
+    Drawn images are smooth and lack fine texture: they remind a detector of what a product looks like rather than of
+    what its surface is made of. Limits are set on the newest task's held-out images alone.
+
+    Args:
+        drawn: how many different images stand for all earlier tasks.
+        steps: of the generator, a task. latent, width: its numbers an image, and its size (see `Encoder`).
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        drawn: int = 300,
+        steps: int = 1000,
+        latent: int = 100,
+        width: float = 0.5,
+        seed: int = 0,
+    ):
+        super().__init__(detector, seed)
+        for name, value in (("drawn", drawn), ("steps", steps), ("latent", latent)):
+            if value < 1:
+                raise ContinuadError(f"generative {name}={value} must be at least 1")
+        self.drawn, self.steps, self.latent, self.width = drawn, steps, latent, width
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.generator = Generator(detector.image_size, latent, width)
+
+    def data(self, task: Task) -> tuple[Images, Images | None]:
+        """New images, and drawn ones from the second task on."""
+        return task.train, self._pictures() if self._knows() else None
+
+    def after(self, task: Task) -> None:
+        """Teach the generator the task, and again what it knew."""
+        torch.manual_seed(seed_of(self.seed, task.index))
+        before = self._pictures(frozen=True) if self._knows() else None
+        optimiser = torch.optim.Adam(self.generator.parameters(), RATE)
+        order = torch.Generator().manual_seed(seed_of(self.seed, task.index))
+        self.generator.train()
+        for images in steps_of(task.train, before, BATCH, range(self.steps), order):
+            optimiser.zero_grad()
+            self.generator.loss(images.to(self.detector.device) / 255).backward()
+            optimiser.step()
+        self.generator.eval()
+        self.kept["tasks"] = torch.tensor(task.index + 1)
+
+    def _knows(self) -> bool:
+        return "tasks" in self.kept
+
+    def _pictures(self, frozen: bool = False) -> DrawnImages:
+        """Images from the generator as it is, or as it is now even while it learns on."""
+        decoder = self.generator.decoder
+        if frozen:
+            decoder = Decoder(self.detector.image_size, self.latent, self.width).to(self.detector.device)
+            decoder.load_state_dict(self.generator.decoder.state_dict())
+        return DrawnImages(decoder, self.drawn, self.latent, self.seed)
+
+
+class Generator(nn.Module):
+    """Variational autoencoder of whole images (Kingma, Welling 2014)."""
+
+    def __init__(self, image_size: tuple[int, int], latent: int, width: float):
+        super().__init__()
+        self.encoder = Encoder(image_size, 2 * latent, width)
+        self.decoder = Decoder(image_size, latent, width)
+
+    def loss(self, x: Tensor) -> Tensor:
+        """mean (x - y)^2 + KL / N () of images (B, 3, H, W) in [0, 1] with N values each."""
+        mean, log_variance = self.encoder(x).chunk(2, 1)
+        latent = mean + (log_variance / 2).exp() * torch.randn(mean.shape).to(mean)
+        divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1).mean()
+        return F.mse_loss(self.decoder(latent), x) + divergence / x[0].numel()
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnImages:
+    """As many images as asked for, each from its own latent numbers: the same index is the same image every time."""
+
+    decoder: Decoder
+    count: int
+    latent: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    @torch.no_grad()
+    def __getitems__(self, indices: list[int]) -> Batch:
+        """Several images at once."""
+        makers = [torch.Generator().manual_seed(seed_of(self.seed, index)) for index in indices]
+        latent = torch.stack([torch.randn(self.latent, generator=maker) for maker in makers])
+        device = next(self.decoder.parameters()).device
+        images = (255 * self.decoder(latent.to(device))).round().clamp(0, 255).to(torch.uint8).cpu()
+        no = torch.zeros(len(indices), dtype=torch.bool)
+        return Batch(images, no[:, None, None].expand(-1, *images.shape[-2:]), no)
