@@ -88,8 +88,12 @@ class Backbone(Frozen):
         return computed[0] if len(computed) == 1 else [torch.cat(same) for same in zip(*computed, strict=True)]
 
     def _slice(self, images: Tensor) -> list[Tensor]:
-        x = (images * self.scale - self.offset).to(self.precision, memory_format=torch.channels_last)
+        x = self.normalised(images).to(self.precision, memory_format=torch.channels_last)
         return [level.float() for level in self.net(x)]
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """What the network sees of uint8 images: float32 of the same shape."""
+        return images * self.scale - self.offset
 
 
 def load_backbone(
@@ -124,7 +128,7 @@ def _load(
         near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:8]) or "see timm.list_models()"
         raise ContinuadError(f"unknown backbone '{name}'; timm has, for example: {near}")
     config, trained = _pretrained(name, weights_file, download)
-    net = _cut(name, strides)
+    net = untrained_pyramid(name, strides)
     net.load_state_dict({key: trained[key] for key in net.state_dict()})
     net = fold_batch_norm(net.eval())
     if precision == "bfloat16":
@@ -146,7 +150,12 @@ def _pretrained(name: str, weights_file: str | None, download: bool) -> tuple[di
     return cast(dict[str, Any], full.pretrained_cfg), _read_weights(name, weights_file, full.state_dict())
 
 
-def _cut(name: str, strides: tuple[int, ...]) -> nn.Module:
+def untrained_pyramid(name: str, strides: tuple[int, ...]) -> nn.Module:
+    """A timm network that returns the levels at those strides, its weights drawn from torch's generator.
+
+    Raises:
+        ContinuadError: a network or strides without such levels.
+    """
     try:
         with torch.device("meta"):
             reductions = cast(Any, timm.create_model(name, features_only=True)).feature_info.reduction()
@@ -157,6 +166,23 @@ def _cut(name: str, strides: tuple[int, ...]) -> nn.Module:
         raise ContinuadError(f"backbone '{name}' has levels at strides {reductions}, not {missing}; set strides")
     levels = tuple(reductions.index(s) for s in strides)
     return timm.create_model(name, features_only=True, out_indices=levels)
+
+
+def drop_idle(net: nn.Module) -> nn.Module:
+    """Take out, in place, the last stages that no level depends on: timm leaves those of an EfficientNet in."""
+    training = net.training
+    levels = net.eval()(torch.zeros(1, 3, 64, 64))
+    torch.stack([level.sum() for level in levels]).sum().backward()
+    for stages in [m for m in net.modules() if isinstance(m, nn.Sequential)]:
+        while len(stages) and _idle(stages[-1]):
+            del stages[-1]
+    net.zero_grad()
+    return net.train(training)
+
+
+def _idle(module: nn.Module) -> bool:
+    gradients = [p.grad for p in module.parameters()]
+    return bool(gradients) and all(gradient is None for gradient in gradients)
 
 
 def _read_weights(name: str, weights_file: str | None, wanted: dict[str, Tensor]) -> dict[str, Tensor]:

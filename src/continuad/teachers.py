@@ -19,6 +19,7 @@ from continuad.winograd import Conv2d
 
 Size = Literal["s", "m"]
 CHANNELS = 384  # of a teacher's answer
+SHIPPED = Path(__file__).parent / "weights" / "pdn_s.safetensors"  # how it was made: docs/teacher.md
 
 
 class PatchDescription(nn.Module):
@@ -74,22 +75,22 @@ def load_teacher(size: Size, weights: str | None = None, padding: bool = True) -
     Args:
         weights: a file that `continuad distill` wrote, or published weights (.pth, .safetensors) whose tensors
             are numbered in the same order, such as nelson1425/EfficientAD's and anomalib's; "random" for an untrained
-            one (tests, and to see what teaching is worth). None comes with the package yet.
+            one (tests, and to see what teaching is worth). None: the one of size "s" that comes with the package.
 
     Raises:
         ContinuadError: no weights, or weights that do not fit.
     """
-    if weights is None:
+    if weights is None and size != "s":
         raise ContinuadError(
-            f"EfficientAD needs a teacher. Make one with `continuad distill PHOTOGRAPHS --size {size} --out "
-            f"teacher.safetensors` and pass it with --set efficientad-{size}.teacher=teacher.safetensors; published "
-            "weights work, too."
+            f"no teacher of size {size} comes with the package. Make one with `continuad distill PHOTOGRAPHS --size "
+            f"{size} --out teacher.safetensors` and pass it with --set efficientad-{size}.teacher=teacher.safetensors; "
+            "published weights work, too."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # "random" is the same in every process
         net = PatchDescription(size, CHANNELS, padding)
     if weights != "random":
-        _fill(net, size, Path(weights).expanduser())
+        _fill(net, size, Path(weights).expanduser() if weights else SHIPPED)
     return Teacher(net)
 
 

@@ -18,6 +18,7 @@ from continuad.fit import Budget
 from continuad.metrics.image import image_metrics
 from continuad.model_file import load_model, save_model
 from continuad.strategies.naive import Naive
+from continuad.teachers import SHIPPED, load_teacher
 from continuad.types import Batch
 
 
@@ -151,6 +152,12 @@ def test_it_learns_toys() -> None:
     model.learn(task)
     scores = model.predict(torch.from_numpy(task.test.images)).score.numpy()
     assert image_metrics(scores, task.test.labels)["image_auroc"] > 0.8
+
+
+def test_the_shipped_teacher_is_the_documented_one() -> None:
+    """docs/teacher.md describes one file: size S, not the random network, named by this hash."""
+    assert load_teacher("s").fingerprint == "5efac8dd257d2a26a80b155d605dcff1"
+    assert SHIPPED.stat().st_size < 6e6
 
 
 def test_missing_teachers_say_what_to_do(tmp_path: Path) -> None:

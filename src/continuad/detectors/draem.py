@@ -15,13 +15,13 @@ from torchvision.transforms.v2 import functional as V
 from continuad.data.synthetic import Pictures, perlin_mask
 from continuad.detector import Detector
 from continuad.errors import ContinuadError
+from continuad.ssim import ssim_loss
 from continuad.stats import Policy
 from continuad.types import Prediction
 from continuad.winograd import Conv2d
 
 REDRAWS = 5  # of a region that came out empty, as about one in twenty does at 256 pixels
 SMOOTH = 1e-5  # of the focal loss
-WINDOW, SPREAD = 11, 1.5  # of SSIM: pixels, and standard deviation of the Gaussian
 
 
 class Draem(Detector):
@@ -239,30 +239,6 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
-
-
-def ssim_loss(a: Tensor, b: Tensor) -> Tensor:
-    """1 - SSIM () of pictures (B, C, H, W) on the scale [0, 1] (Wang et al. 2004); no gradient reaches `b`.
-
-    SSIM = (2 m_a m_b + c1)(2 s_ab + c2) / ((m_a^2 + m_b^2 + c1)(s_a^2 + s_b^2 + c2)) with local means m and
-    covariances s, c1 = 0.01^2 and c2 = 0.03^2; outside the pictures is black.
-    """
-    b = b.detach()
-    mean_a, square_a, product = _blur(torch.cat([a, a * a, a * b], 1)).chunk(3, 1)
-    mean_b, square_b = _blur(torch.cat([b, b * b], 1)).chunk(2, 1)
-    means, squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
-    similarity = (2 * means + 0.01**2) * (2 * (product - means) + 0.03**2)
-    return 1 - (similarity / ((squares + 0.01**2) * (square_a + square_b - squares + 0.03**2))).mean()
-
-
-def _blur(x: Tensor) -> Tensor:
-    """Gaussian mean of every channel, zeros outside."""
-    channels = x.shape[1]
-    offset = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
-    kernel = torch.exp(-offset.square() / (2 * SPREAD**2))
-    kernel = (kernel / kernel.sum()).expand(channels, 1, 1, WINDOW)
-    x = F.conv2d(x, kernel.mT, padding=(WINDOW // 2, 0), groups=channels)
-    return F.conv2d(x, kernel, padding=(0, WINDOW // 2), groups=channels)
 
 
 def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class EfficientAdS(Detector):
 
     Args:
         image_size: side or (H, W), at least 64. Below 256 the autoencoder's innermost kernel shrinks with it.
-        teacher: file of its weights, see `load_teacher`; needed to learn and to predict.
+        teacher: file of its weights, see `load_teacher`; None: the one that comes with the package (size S only).
         penalty: folder of pictures of other things (photographs are best); None: generated ones.
         padding: as in `PatchDescription`.
         seed: of the weights' start.

@@ -1,0 +1,210 @@
+"""CFLOW-AD: a normalising flow of feature vectors, told their position (Gudovskiy et al. 2022; thesis 2.3.5)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from continuad.backbones import DEFAULT, Precision, load_backbone
+from continuad.detector import Detector
+from continuad.errors import ContinuadError
+from continuad.types import Batch, Prediction
+
+CLAMP = 1.9  # a coupling scales a channel by at most e^1.9
+WARM_UP = 0.08  # share of the steps in which the learning rate rises, from a tenth
+LAST_RATE = 0.001  # what is left of the learning rate at the end
+
+
+class Cflow(Detector):
+    """A conditional normalising flow of single feature vectors for every level.
+
+    A vector x of C features goes through invertible steps into z, which good surfaces should make standard normal.
+    Every step sees the position as well, as `condition` sines and cosines. With the likelihood per feature
+    l = (-C/2 log 2 pi - 1/2 |z|^2 + log|det dz/dx|) / C, the loss is the mean of -log sigmoid(l), summed over levels.
+
+    The map is the sum over levels of 1 - exp(min(l - l_max, 0)), upsampled, from 0 (good) to the number of levels;
+    its maximum is the score. `l_max` is the level's highest likelihood in held-out good images, kept in `stats` as
+    "highest". (The original takes it from the test set, so that an image scores differently in other company.)
+
+    A step draws `fibres` vectors of every level from the images of the batch. That is an optimiser step as in the
+    original, which goes through all vectors of 32 images in portions of 256; only vectors of one portion come from
+    4 images here, so that the backbone's work is not done for a few vectors of each image.
+
+    Policies: "highest" and the limits are taken anew from whatever held-out images `calibrate` is given, since they
+    have a meaning for the newest weights only; so "accumulate" and "freeze" make no difference.
+
+    Args:
+        image_size: side or (H, W), at least 32.
+        backbone, weights_file, precision, download: see `load_backbone`.
+        strides: levels used.
+        flow_steps: invertible steps a level.
+        condition: numbers that describe a position, a multiple of 4.
+        fibres: vectors of each level that a step learns from (all, where there are fewer).
+        seed: of the weights' start and of the rotations between steps, which are saved with the model.
+
+    Raises:
+        ContinuadError: an option out of range.
+    """
+
+    batch_size = 4
+    # 50 walks through 240 images, an average MVTec product. The original takes 200, with more steps each.
+    steps = 3000
+
+    def __init__(
+        self,
+        image_size: int | tuple[int, int] = 256,
+        backbone: str = DEFAULT,
+        weights_file: str | None = None,
+        strides: Sequence[int] = (8, 16, 32),
+        flow_steps: int = 8,
+        condition: int = 128,
+        fibres: int = 256,
+        seed: int = 0,
+        precision: Precision = "float32",
+        download: bool = False,
+    ):
+        super().__init__(image_size)
+        self.backbone, self.weights_file, self.strides = backbone, weights_file, tuple(strides)
+        self.flow_steps, self.condition, self.fibres, self.seed = flow_steps, condition, fibres, seed
+        self.precision, self.download = precision, download
+        if flow_steps < 1:
+            raise ContinuadError(f"flow_steps={flow_steps} must be at least 1; the original takes 8")
+        if condition < 4 or condition % 4:
+            raise ContinuadError(f"condition={condition} must be a multiple of 4: a sine and a cosine for both axes")
+        if fibres < 1:
+            raise ContinuadError(f"fibres={fibres} must be at least 1; the original takes 256")
+        self.pyramid = load_backbone(backbone, self.strides, weights_file, precision, download)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.flows = nn.ModuleList(self._flow(channels) for channels in self.pyramid.channels)
+
+    def _flow(self, channels: int) -> nn.Module:
+        # FrEIA brings scipy.stats along, which would slow the start of every command down
+        from FrEIA.framework import SequenceINN
+
+        flow = SequenceINN(channels)
+        for _ in range(self.flow_steps):
+            flow.append(coupling, cond=0, cond_shape=(self.condition,))
+        return flow
+
+    def step(self, images: Tensor) -> Tensor:
+        """Mean of -log sigmoid(l) over random vectors of every level, summed over levels."""
+        losses = []
+        for level, flow in zip(self.pyramid(images), self.flows, strict=True):
+            vectors, places = self._fibres(level)
+            chosen = torch.randperm(len(vectors))[: self.fibres].to(level.device)
+            losses.append(-F.logsigmoid(log_likelihood(flow, vectors[chosen], places[chosen])).mean())
+        return torch.stack(losses).sum()
+
+    def _fibres(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors (B h w, C) of a level (B, C, h, w), and the positions (B h w, `condition`) they lie at."""
+        batch, _, height, width = level.shape
+        places = positions(self.condition, height, width, level.device)
+        return level.permute(0, 2, 3, 1).flatten(0, 2), places.repeat(batch, 1)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Likelihood per feature l (B, h, w) of every level, for uint8 images (B, 3, H, W)."""
+        found = []
+        for level, flow in zip(self.pyramid(images), self.flows, strict=True):
+            likelihood = log_likelihood(flow, *self._fibres(level))
+            found.append(likelihood.view(len(images), *level.shape[-2:]))
+        return found
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Take every level's highest likelihood, then the limits, from held-out good images."""
+        found = [self(batch.image.to(self.device)) for batch in batches]
+        self.stats["highest"] = torch.stack([torch.stack([grid.max() for grid in grids]) for grids in found]).amax(0)
+        self.set_limits([self._scored(grids) for grids in found])
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Prediction:
+        """How much less likely than the likeliest good surface, and the maximum.
+
+        Raises:
+            ContinuadError: nothing was learned yet, or images of another size than the model's.
+        """
+        if "highest" not in self.stats:
+            raise ContinuadError("CFLOW-AD is not trained yet: learn a task first")
+        if tuple(images.shape[-2:]) != self.image_size:
+            raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but CFLOW-AD learned {self.image_size}")
+        return self._scored(self(images))
+
+    def _scored(self, grids: list[Tensor]) -> Prediction:
+        anomaly_map = grids[0].new_zeros(len(grids[0]), *self.image_size)
+        for grid, highest in zip(grids, self.stats["highest"], strict=True):
+            probability = torch.exp((grid - highest).clamp_max(0))
+            anomaly_map += 1 - F.interpolate(
+                probability[:, None], self.image_size, mode="bilinear", align_corners=True
+            ).squeeze(1)
+        return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Adam, 2e-4."""
+        return torch.optim.Adam(self.weights().values(), 2e-4)
+
+    def learning_rate(self, progress: float) -> float:
+        """A cosine down to `LAST_RATE`, reached from a tenth in a straight line while warming up."""
+        if progress < WARM_UP:
+            return 0.1 + (_cosine(WARM_UP) - 0.1) * progress / WARM_UP
+        return _cosine(progress)
+
+
+class Rotation(nn.Module):
+    """A fixed random rotation of feature vectors. It has no weights, so that snapshots of what was learned, which
+    take every buffer beside weights, do not repeat it."""
+
+    matrix: Tensor
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("matrix", nn.init.orthogonal_(torch.empty(channels, channels)))
+
+    def forward(self, x: Tensor, back: bool) -> Tensor:
+        """(N, C) there, or back."""
+        return x @ (self.matrix if back else self.matrix.mT)
+
+
+def coupling(dims_in: list[tuple[int]], dims_c: list[tuple[int]]) -> nn.Module:
+    """One invertible step on vectors of `dims_in[0]` numbers, conditioned on `dims_c[0]` numbers."""
+    from FrEIA.modules import AllInOneBlock
+
+    def network(channels: int, out: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(channels, 2 * channels), nn.ReLU(), nn.Linear(2 * channels, out))
+
+    block: Any = AllInOneBlock(dims_in, dims_c, subnet_constructor=network, affine_clamping=CLAMP)
+    # FrEIA draws rotations from NumPy's global generator, and keeps each of them twice.
+    del block.w_perm, block.w_perm_inv
+    block.permute_function = Rotation(dims_in[0][0])
+    block.w_perm, block.w_perm_inv = False, True  # what a rotation takes beside the vectors
+    return block
+
+
+def log_likelihood(flow: nn.Module, vectors: Tensor, places: Tensor) -> Tensor:
+    """Logarithm of the likelihood, per feature: (N,) for vectors (N, C) at places (N, `condition`)."""
+    z, log_det = flow(vectors, [places])
+    return (log_det - 0.5 * z.square().sum(1)) / vectors.shape[1] - 0.5 * math.log(2 * math.pi)
+
+
+@lru_cache(maxsize=32)
+def positions(numbers: int, height: int, width: int, device: torch.device) -> Tensor:
+    """(height * width, numbers): row i, column j as sin(j f_0), cos(j f_0), sin(j f_1) ... for the first half of the
+    numbers D, the same of i for the second, with f_k = 10000^(-4k / D)."""
+    frequencies = 10_000 ** (-4 * torch.arange(numbers // 4) / numbers)
+    rows, columns = (_waves(torch.arange(side)[:, None] * frequencies) for side in (height, width))
+    grid = [columns.expand(height, -1, -1), rows[:, None].expand(-1, width, -1)]
+    return torch.cat(grid, 2).flatten(0, 1).to(device)
+
+
+def _waves(angles: Tensor) -> Tensor:
+    return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)
+
+
+def _cosine(progress: float) -> float:
+    return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * progress)) / 2

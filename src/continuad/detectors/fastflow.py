@@ -1,0 +1,154 @@
+"""FastFlow: feature maps turned into noise by two-dimensional normalising flows (Yu et al. 2021; thesis 2.3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from continuad.backbones import DEFAULT, Precision, load_backbone
+from continuad.detector import Detector
+from continuad.errors import ContinuadError
+from continuad.maps import upsample_and_smooth
+from continuad.types import Batch, Prediction
+from continuad.winograd import Conv2d
+
+CLAMP = 2.0  # a coupling scales a channel by at most e^2
+
+
+class FastFlow(Detector):
+    """A normalising flow over the whole feature map of every level.
+
+    Each level, layer-normalised, goes through invertible steps into z of the same shape, which good images should
+    make standard normal. A step scales and shifts half of the channels by what a small convolutional network sees
+    in the other half, then every channel, and shuffles them. The loss is the negative logarithm of the likelihood
+    without its constant, summed over the levels: 1/2 sum z^2 - log|det dz/dx|.
+
+    The map is the mean over levels of -exp(-1/2 mean_c z_c^2), upsampled, from -1 (good) to 0; its maximum is the
+    score.
+
+    Policies: nothing but the limits lies in `stats`, so they make no difference.
+
+    Args:
+        image_size: side or (H, W), at least 32; normalisation has weights for every position.
+        backbone, weights_file, precision, download: see `load_backbone`.
+        strides: levels used.
+        flow_steps: invertible steps a level.
+        kernels: odd kernel sizes that the steps take in turn; the public implementation takes (3,) for ResNet-18.
+        hidden: inner channels of a step's network as a share of those it sees.
+        seed: of the weights' start and of the shuffles, which are saved with the model.
+
+    Raises:
+        ContinuadError: an option out of range.
+    """
+
+    batch_size = 32
+    # 50 walks through 240 images, an average MVTec product; the public implementation's 500 are 3,750 steps.
+    steps = 375
+
+    def __init__(
+        self,
+        image_size: int | tuple[int, int] = 256,
+        backbone: str = DEFAULT,
+        weights_file: str | None = None,
+        strides: Sequence[int] = (4, 8, 16),
+        flow_steps: int = 8,
+        kernels: Sequence[int] = (3, 1),
+        hidden: float = 1.0,
+        seed: int = 0,
+        precision: Precision = "float32",
+        download: bool = False,
+    ):
+        super().__init__(image_size)
+        self.backbone, self.weights_file, self.strides = backbone, weights_file, tuple(strides)
+        self.flow_steps, self.kernels, self.hidden, self.seed = flow_steps, tuple(kernels), hidden, seed
+        self.precision, self.download = precision, download
+        if flow_steps < 1:
+            raise ContinuadError(f"flow_steps={flow_steps} must be at least 1; 8 is usual")
+        if not self.kernels or any(kernel < 1 or kernel % 2 == 0 for kernel in self.kernels):
+            raise ContinuadError(f"kernels={self.kernels} must be odd numbers, such as (3, 1)")
+        if not hidden > 0:
+            raise ContinuadError(f"hidden={hidden} must be above 0; 1 is usual")
+        self.pyramid = load_backbone(backbone, self.strides, weights_file, precision, download)
+        shapes = [level.shape[1:] for level in self.pyramid(torch.zeros(1, 3, *self.image_size, dtype=torch.uint8))]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.norms = nn.ModuleList(nn.LayerNorm(shape) for shape in shapes)
+            self.flows = nn.ModuleList(self._flow(shape) for shape in shapes)
+
+    def _flow(self, shape: torch.Size) -> nn.Module:
+        # FrEIA brings scipy.stats along, which would slow the start of every command down
+        from FrEIA.framework import SequenceINN
+
+        flow = SequenceINN(*shape)
+        for step in range(self.flow_steps):
+            flow.append(coupling, kernel=self.kernels[step % len(self.kernels)], hidden=self.hidden)
+        return flow
+
+    def transform(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """z (B, C, h, w) and log|det dz/dx| (B,) of every level, for uint8 images (B, 3, H, W)."""
+        parts = zip(self.pyramid(images), self.norms, self.flows, strict=True)
+        return [flow(norm(level)) for level, norm, flow in parts]
+
+    def step(self, images: Tensor) -> Tensor:
+        """Mean over the images of 1/2 sum z^2 - log|det dz/dx|, summed over levels."""
+        losses = [0.5 * z.square().sum((1, 2, 3)) - log_det for z, log_det in self.transform(images)]
+        return torch.stack(losses).sum(0).mean()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """z (B, C, h, w) of every level."""
+        return [z for z, _ in self.transform(images)]
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Set the limits from held-out good images."""
+        self.set_limits([self._scored(batch.image.to(self.device)) for batch in batches])
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Prediction:
+        """Mean of the levels' negative likelihoods, and its maximum.
+
+        Raises:
+            ContinuadError: nothing was learned yet, or images of another size than the model's.
+        """
+        if "pixel_limit" not in self.stats:
+            raise ContinuadError("FastFlow is not trained yet: learn a task first")
+        if tuple(images.shape[-2:]) != self.image_size:
+            raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but FastFlow learned {self.image_size}")
+        return self._scored(images)
+
+    def _scored(self, images: Tensor) -> Prediction:
+        grids = [-torch.exp(-0.5 * z.square().mean(1)) for z in self(images)]
+        levels = [upsample_and_smooth(grid, self.image_size, sigma=0) for grid in grids]
+        anomaly_map = torch.stack(levels).mean(0)
+        return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Adam, 1e-3, weight decay 1e-5."""
+        return torch.optim.Adam(self.weights().values(), 1e-3, weight_decay=1e-5)
+
+
+def coupling(dims_in: list[tuple[int, int, int]], kernel: int, hidden: float) -> nn.Module:
+    """One invertible step on maps of shape `dims_in[0]` (C, h, w)."""
+    from FrEIA.modules import AllInOneBlock
+
+    def network(channels: int, out: int) -> nn.Module:
+        inner = max(1, int(channels * hidden))
+        first, last = (Conv2d(a, b, kernel, padding=kernel // 2) for a, b in ((channels, inner), (inner, out)))
+        return nn.Sequential(first, nn.ReLU(), last)
+
+    block: Any = AllInOneBlock(dims_in, subnet_constructor=network, affine_clamping=CLAMP)
+    # FrEIA shuffles by multiplying with a matrix, drawn from NumPy's global generator: an order of channels does
+    # the same at no cost, follows from our seed, and is a buffer, so that it is saved and restored.
+    order = torch.randperm(dims_in[0][0])
+    del block.w_perm, block.w_perm_inv
+    block.register_buffer("w_perm", order)
+    block.register_buffer("w_perm_inv", order.argsort())
+    block.permute_function = _reordered
+    return block
+
+
+def _reordered(x: Tensor, order: Tensor) -> Tensor:
+    return x[:, order]

@@ -1,0 +1,93 @@
+"""Variational autoencoder: rebuilds good images, and can draw new ones (Kingma, Welling 2014; thesis 2.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from continuad.convolutional import Decoder, Encoder, Rebuilder
+from continuad.errors import ContinuadError
+from continuad.types import Prediction
+
+
+class Vae(Rebuilder):
+    """Variational autoencoder with the networks of `autoencoder`.
+
+    The encoder answers a mean m and a log-variance v for each of `latent` numbers; the decoder rebuilds the
+    image x of N values as y from m + exp(v / 2) e, e normal, in training, and from m in prediction. The loss is
+    mean (x - y)^2 + beta / N KL, KL = -1/2 sum (1 + v - m^2 - exp v): with beta = 1 the bound on the likelihood
+    for pixels with variance 1/2, divided by N. Squared error, averaged over colours, is the map, its maximum the
+    image score.
+
+    Policies: it keeps nothing but weights and limits, so all three are the same.
+
+    Args:
+        image_size: side or (H, W), at least 32.
+        latent: numbers an image is squeezed through.
+        beta: weight of the divergence from the prior. Larger: smoother images, and drawn ones closer to real.
+        width: scales all channels.
+        seed: of the random weights.
+    """
+
+    batch_size = 16
+    steps = 3000  # as `autoencoder`
+
+    def __init__(
+        self,
+        image_size: int | tuple[int, int] = 256,
+        latent: int = 100,
+        beta: float = 1.0,
+        width: float = 1.0,
+        seed: int = 0,
+    ):
+        super().__init__(image_size, width)
+        if latent < 1:
+            raise ContinuadError(f"latent={latent} must be at least 1")
+        if not beta >= 0:
+            raise ContinuadError(f"beta={beta} must not be negative; 0 leaves the divergence out")
+        self.latent, self.beta, self.seed = latent, beta, seed
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.encoder = Encoder(self.image_size, 2 * latent, width)
+            self.decoder = Decoder(self.image_size, latent, width)
+
+    def step(self, images: Tensor) -> Tensor:
+        """The loss () on uint8 images (B, 3, H, W). In eval mode nothing is drawn: y is rebuilt from m."""
+        x = images / 255
+        mean, log_variance = self.encoder(x).chunk(2, 1)
+        latent = mean
+        if self.training:
+            latent = mean + (log_variance / 2).exp() * torch.randn(mean.shape).to(mean)
+        values = x[0].numel()
+        return F.mse_loss(self.decoder(latent), x) + self.beta / values * divergence(mean, log_variance).mean()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Uint8 images rebuilt from their means, (B, 3, H, W) on the scale [0, 1], not clipped to it."""
+        mean, _ = self.encoder(images / 255).chunk(2, 1)
+        return [self.decoder(mean)]
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Prediction:
+        """Squared error and its maximum; the same every time.
+
+        Raises:
+            ContinuadError: nothing was learned yet, or images of another size.
+        """
+        anomaly_map = (self(self.checked(images))[0] - images / 255).square().mean(1)
+        return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
+
+    @torch.no_grad()
+    def sample(self, number: int) -> Tensor:
+        """New uint8 images (number, 3, H, W) from the prior, drawn from torch's global generator."""
+        drawn = self.decoder(torch.randn(number, self.latent).to(self.device))
+        return (255 * drawn).round().clamp(0, 255).to(torch.uint8)
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Adam, 2e-4, weight decay 1e-5, as `autoencoder`."""
+        return torch.optim.Adam(self.weights().values(), 2e-4, weight_decay=1e-5)
+
+
+def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Kullback-Leibler divergence (B,) in nats of normal distributions (B, latent) from the standard one."""
+    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1)

@@ -1,0 +1,80 @@
+"""VAE: divergence and loss by hand, drawing only in training, new images, and it learns."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from toys import stream
+
+from continuad.detectors.vae import Vae, divergence
+from continuad.errors import ContinuadError
+from continuad.fit import Budget
+from continuad.metrics.pixel import pixel_metrics
+from continuad.strategies.naive import Naive
+
+
+def small(**options: object) -> Vae:
+    return Vae(64, **({"width": 0.0625, "latent": 8} | options))  # type: ignore[arg-type]
+
+
+def test_divergence_by_hand() -> None:
+    """N(0, 1): 0. N(2, 1): 2. N(0, e): (e - 2) / 2. Latent numbers add up."""
+    mean, log_variance = torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, 1.0]])
+    assert divergence(mean, log_variance).tolist() == pytest.approx([0, 2 + (math.e - 2) / 2])
+
+
+def test_divergence_is_torchs() -> None:
+    mean, log_variance = torch.randn(4, 8), torch.randn(4, 8)
+    normal = torch.distributions.Normal(mean, (log_variance / 2).exp())
+    expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(divergence(mean, log_variance), expected)
+
+
+def test_loss_by_hand() -> None:
+    """Image 0.2 rebuilt as 0.5, m = 1, v = 0, 8 latent numbers: 0.09 + beta 8 / 2 / (3 64^2)."""
+    detector = small(beta=3.0)
+    detector.encoder.forward = lambda x: torch.cat([torch.ones(2, 8), torch.zeros(2, 8)], 1)  # type: ignore
+    detector.decoder.forward = lambda latent: torch.full((2, 3, 64, 64), 0.5)  # type: ignore[method-assign]
+    loss = detector.step(torch.full((2, 3, 64, 64), 51, dtype=torch.uint8))
+    assert float(loss) == pytest.approx(0.09 + 3 * 4 / (3 * 64**2), rel=1e-5)
+
+
+def test_it_draws_only_in_training() -> None:
+    detector, images = small(), torch.from_numpy(stream(1)[0].val.images)
+    detector.train()
+    assert float(detector.step(images).detach()) != float(detector.step(images).detach())
+    detector.eval()
+    assert float(detector.step(images).detach()) == float(detector.step(images).detach())
+
+
+def test_new_images() -> None:
+    detector = small()
+    torch.manual_seed(0)
+    drawn = detector.sample(5)
+    assert drawn.shape == (5, 3, 64, 64)
+    assert drawn.dtype == torch.uint8
+    assert not torch.equal(drawn, detector.sample(5))
+    torch.manual_seed(0)
+    assert torch.equal(drawn, detector.sample(5))
+
+
+def test_refusals() -> None:
+    with pytest.raises(ContinuadError, match="at least 1"):
+        small(latent=0)
+    with pytest.raises(ContinuadError, match="not be negative"):
+        small(beta=-1.0)
+
+
+def test_it_learns_toys() -> None:
+    """Patches on stripes stand out, and drawn images have stripes at the same place."""
+    detector, task = Vae(64, width=0.25), stream(1)[0]
+    detector.batch_size = 4
+    model = Naive(detector)
+    model.budget = Budget(steps=90)
+    model.learn(task)
+    maps = model.predict(torch.from_numpy(task.test.images)).map
+    assert pixel_metrics(maps.numpy(), task.test.masks)["pixel_auroc"] > 0.9
+    drawn, real = (x.float().mean((0, 1)).flatten() for x in (detector.sample(16), torch.from_numpy(task.val.images)))
+    assert float(torch.corrcoef(torch.stack([drawn, real]))[0, 1]) > 0.3
