@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from continuad.backbones import _embedded_weights, load_backbone
 from continuad.errors import ContinuadError
+from continuad.features import FeatureStore, remembering
 
 
 def test_folding_leaves_the_features_as_they_were() -> None:
@@ -100,3 +101,10 @@ def test_pickled_objects_are_refused(tmp_path: Path) -> None:
     torch.save(timm.create_model("resnet10t"), path)
     with pytest.raises(ContinuadError, match="plain state dict"):
         load_backbone("resnet10t", weights_file=str(path))
+
+
+def test_a_feature_store_tells_levels_of_the_same_network_apart() -> None:
+    images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    with remembering(FeatureStore()):
+        fine, coarse = (load_backbone(strides=strides)(images) for strides in ((4, 8), (8, 16)))
+    assert [level.shape[-1] for level in (*fine, *coarse)] == [16, 8, 8, 4]

@@ -77,7 +77,8 @@ class Backbone(Frozen):
         if last is not None and last[0]() is images and last[1] == images._version:
             return last[2]
         store = current_store()
-        levels = self._compute(images) if store is None else store.get(self.fingerprint, images, self._compute)
+        owner = f"{self.fingerprint} {self.channels}"  # the same weights may be cut to other levels
+        levels = self._compute(images) if store is None else store.get(owner, images, self._compute)
         self._last = (weakref.ref(images), images._version, levels)
         return levels
 
