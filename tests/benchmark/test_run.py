@@ -214,7 +214,9 @@ def test_a_share_of_exemplars_has_a_folder_and_a_measured_weight(tmp_path: Path)
     assert [f.name for f in (tmp_path / "runs").iterdir()] == ["padim-replay-25pct-seed0-order0"]
     assert set(rows.strategy) == {"replay:25%"}
     grown = rows[rows.metric == "additional_mb"].value.diff().dropna()
-    assert grown.tolist() == pytest.approx([4 * (3 * 64 * 64 + 8 + 1) / 1e6] * 2)  # a quarter of 12 + 4 images a task
+    assert grown.tolist() == pytest.approx(
+        [4 * (3 * 64 * 64 + 8 + 8 + 1) / 1e6] * 2
+    )  # a quarter of 12 + 4 images a task
 
 
 def test_budgets_reach_the_strategy() -> None:
