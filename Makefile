@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(BIN)/continuad demo --out continuad-demo
 
 test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks docs
