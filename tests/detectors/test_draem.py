@@ -104,7 +104,7 @@ def test_original_weights_answer_alike_with_their_channel_order(tmp_path: Path) 
 
 def test_it_learns_and_reloads(tmp_path: Path) -> None:
     model = Naive(Draem(64, width=0.125))
-    model.budget = Budget(steps=60)
+    model.budget = Budget(steps=100)
     task = stream(1)[0]
     model.learn(task)
     torch.manual_seed(5)
