@@ -14,10 +14,11 @@ from anomalib.models.image.cflow.torch_model import CflowModel
 from anomalib.models.image.cflow.utils import cflow_head, get_logp, positional_encoding_2d
 from anomalib.models.image.fastflow.loss import FastflowLoss
 from anomalib.models.image.fastflow.torch_model import FastflowModel, create_fast_flow_block
+from anomalib_parts import Named
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from continuad.backbones import DEFAULT, Backbone, load_backbone
+from continuad.backbones import DEFAULT, load_backbone
 from continuad.detector import Detector
 from continuad.types import Prediction
 
@@ -119,15 +120,3 @@ class Cflow(Detector):
     def optimiser(self) -> torch.optim.Optimizer:
         """Its own."""
         return torch.optim.Adam(self.weights().values(), self.rate)
-
-
-class Named(nn.Module):
-    """A pyramid whose levels have names, as anomalib's feature extractor answers."""
-
-    def __init__(self, pyramid: Backbone, names: list[str]):
-        super().__init__()
-        self.pyramid, self.names = pyramid, names
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Levels by name."""
-        return dict(zip(self.names, self.pyramid(images), strict=True))

@@ -10,6 +10,7 @@ EfficientAD the arithmetic of its convolutions, for speed alone.
 """
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import torch
 from anomalib.data.utils.generators.perlin import PerlinAnomalyGenerator
@@ -30,8 +31,8 @@ from continuad.winograd import Conv2d
 class Draem(Detector):
     """anomalib's DRÆM; `width` as in ours."""
 
-    learns_by = "gradient"
     batch_size = 4
+    focal: ClassVar[type[FocalLoss] | None] = None  # instead of anomalib's own
 
     def __init__(
         self,
@@ -48,6 +49,8 @@ class Draem(Detector):
             self.model.reconstructive_subnetwork = ReconstructiveSubNetwork(base_width=round(128 * width))
             self.model.discriminative_subnetwork = DiscriminativeSubNetwork(6, 2, base_width=round(64 * width))
         self.loss = DraemLoss()
+        if self.focal:
+            self.loss.focal_loss = self.focal()
         self.corrupt = PerlinAnomalyGenerator(textures, blend_factor=(0.1, 1.0))
 
     def step(self, images: Tensor) -> Tensor:
@@ -90,15 +93,7 @@ class MendedDraem(Draem):
     network from calling every pixel defective.
     """
 
-    def __init__(
-        self,
-        image_size: int | tuple[int, int] = 256,
-        width: float = 1.0,
-        textures: str | None = None,
-        seed: int = 0,
-    ):
-        super().__init__(image_size, width, textures, seed)
-        self.loss.focal_loss = WholeFocal()
+    focal = WholeFocal
 
 
 class EfficientAd(Detector):

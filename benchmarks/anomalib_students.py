@@ -12,16 +12,16 @@ from functools import partial
 from types import SimpleNamespace
 from unittest.mock import patch
 
-import timm
 import torch
 from anomalib.models.components import TimmFeatureExtractor
 from anomalib.models.image.cfa import torch_model as cfa
 from anomalib.models.image.cfa.loss import CfaLoss
 from anomalib.models.image.stfpm import torch_model as stfpm
 from anomalib.models.image.stfpm.loss import STFPMLoss
-from torch import Tensor, nn
+from anomalib_parts import Named, embed
+from torch import Tensor
 
-from continuad.backbones import DEFAULT, Backbone, _embedded_weights, load_backbone
+from continuad.backbones import DEFAULT, load_backbone
 from continuad.detector import Detector
 from continuad.stats import Policy
 from continuad.types import Prediction
@@ -34,9 +34,7 @@ def stfpm_model() -> stfpm.STFPMModel:
     """Its model on the default backbone, the teacher with the embedded weights."""
     with patch.object(stfpm, "TimmFeatureExtractor", _without_download):
         model = stfpm.STFPMModel(LAYERS, DEFAULT)
-    weights = _embedded_weights(timm.create_model(DEFAULT).state_dict())
-    teacher = model.teacher_model.feature_extractor
-    teacher.load_state_dict({name: weights[name] for name in teacher.state_dict()})
+    embed(model.teacher_model.feature_extractor)
     return model
 
 
@@ -44,21 +42,9 @@ def _without_download(**options: object) -> TimmFeatureExtractor:
     return TimmFeatureExtractor(**(options | {"pre_trained": False}))
 
 
-class Levels(nn.Module):
-    """Our frozen pyramid's levels by name, as its CFA wants them."""
-
-    def __init__(self, pyramid: Backbone):
-        super().__init__()
-        self.pyramid = pyramid
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """uint8 images (B, 3, H, W)."""
-        return dict(zip(LAYERS, self.pyramid(images), strict=True))
-
-
 def cfa_model(radius: float = 1e-5) -> cfa.CfaModel:
     """Its model on the default backbone, for uint8 images."""
-    levels = Levels(load_backbone())
+    levels = Named(load_backbone(), LAYERS)
     channels = sum(levels.pyramid.channels)
     with patch.object(cfa, "get_feature_extractor", lambda *_: levels):
         model = cfa.CfaModel("resnet18", 1, 1, 3, 3, radius)

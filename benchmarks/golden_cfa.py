@@ -6,12 +6,12 @@ in an environment with anomalib 2.7.0. Its descriptor has our weights, and the r
 repulsion to act, which it never does at the default.
 """
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 from anomalib.models.image.cfa.loss import CfaLoss
+from anomalib_parts import save_golden
 from anomalib_students import cfa_model
 from toys import images_of
 
@@ -27,13 +27,11 @@ loss = CfaLoss(3, 3, RADIUS)(model.train()(train))
 loss.backward()
 with torch.no_grad():
     found = model.eval()(test)
-path = Path(__file__).parents[1] / "tests" / "detectors" / "golden" / "cfa_anomalib.npz"
-np.savez_compressed(
-    path,
+save_golden(
+    "cfa",
     centres=model.memory_bank.T.numpy()[::16],
     loss=loss.item(),
     gradients=np.array([float(p.grad.norm()) for p in layer.parameters()], np.float32),
     map=found.anomaly_map.reshape(len(test), 64, 64)[:, ::4, ::4].numpy(),
     score=found.pred_score.flatten().numpy(),
 )
-print(path, loss.item(), found.pred_score.flatten(), path.stat().st_size)

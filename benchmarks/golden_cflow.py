@@ -6,22 +6,19 @@ in an environment with anomalib 2.7.0, FrEIA and efficientnet-lite0-pytorch-mode
 a little from where they start, and our rotations.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from anomalib_flows import Cflow as Theirs
-from toys import images_of
+from anomalib_parts import save_golden
+from toys import images_of, shaken
 
 from continuad.detectors.cflow import Cflow
 
 train = torch.from_numpy(images_of(0, 4, defects=False, seed=0).images)
 test = torch.from_numpy(images_of(0, 4, defects=True, seed=2).images)
 ours, theirs = Cflow(64, flow_steps=2), Theirs(64, flow_steps=2, soft=True)
-generator = torch.Generator().manual_seed(0)
+shaken(ours, 0.02)
 with torch.no_grad():
-    for p in ours.weights().values():
-        p += 0.02 * torch.randn(p.shape, generator=generator)
     state = {}
     for name, value in ours.flows.state_dict().items():
         block, _, last = name.rpartition(".permute_function.")
@@ -34,12 +31,10 @@ loss = theirs.step(train)
 loss.backward()
 gradients = [float(p.grad.norm()) for p in theirs.weights().values()]
 found = theirs.predict(test)
-path = Path(__file__).parents[1] / "tests" / "detectors" / "golden" / "cflow_anomalib.npz"
-np.savez_compressed(
-    path,
+save_golden(
+    "cflow",
     loss=loss.item(),
     gradients=np.array(gradients, np.float32),
     map=found.map[:, ::4, ::4].numpy(),
     score=found.score.numpy(),
 )
-print(path, loss.item(), found.score, found.map.min())

@@ -7,12 +7,11 @@ SSIM's window, since beyond a picture anomalib sees its mirror image, and the or
 loss is the original's.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from anomalib.models.image.draem.loss import DraemLoss
 from anomalib.models.image.draem.torch_model import DiscriminativeSubNetwork, DraemModel, ReconstructiveSubNetwork
+from anomalib_parts import save_golden
 from anomalib_peers import WholeFocal
 from toys import images_of
 
@@ -41,8 +40,4 @@ parts = (model.reconstructive_subnetwork, model.discriminative_subnetwork)
 gradients = [float(p.grad.norm()) for part in parts for p in part.parameters()]
 with torch.no_grad():
     found = model.eval()(defective)
-path = Path(__file__).parents[1] / "tests" / "detectors" / "golden" / "draem_anomalib.npz"
-np.savez_compressed(
-    path, loss=loss.item(), gradients=np.array(gradients, np.float32), map=found.anomaly_map.float().numpy()
-)
-print(path, loss.item(), found.anomaly_map.shape)
+save_golden("draem", loss=loss.item(), gradients=np.array(gradients, np.float32), map=found.anomaly_map.float().numpy())

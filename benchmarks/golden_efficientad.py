@@ -6,11 +6,10 @@ in an environment with anomalib 2.7.0. Its networks get our weights; images are 
 out, so that both see the same.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from anomalib.models.image.efficient_ad.torch_model import EfficientAdModel, reduce_tensor_elems
+from anomalib_parts import save_golden
 from toys import images_of
 
 from continuad.detectors.efficientad import EfficientAdS
@@ -37,12 +36,10 @@ with torch.no_grad():
         model.quantiles[f"qa_{name}"].copy_(flat.quantile(0.9))
         model.quantiles[f"qb_{name}"].copy_(flat.quantile(0.995))
     found = model(test)
-path = Path(__file__).parents[1] / "tests" / "detectors" / "golden" / "efficientad_anomalib.npz"
-np.savez_compressed(
-    path,
+save_golden(
+    "efficientad",
     loss=sum(losses).item(),
     gradients=np.array(gradients, np.float32),
     map=found.anomaly_map[:, 0, ::8, ::8].numpy(),
     score=found.pred_score.flatten().numpy(),
 )
-print(path, [float(x) for x in losses], found.pred_score.flatten())

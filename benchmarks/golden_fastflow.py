@@ -6,22 +6,19 @@ in an environment with anomalib 2.7.0, FrEIA and efficientnet-lite0-pytorch-mode
 a little from where they start, since new flows hardly do anything.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from anomalib_flows import FastFlow as Theirs
-from toys import images_of
+from anomalib_parts import save_golden
+from toys import images_of, shaken
 
 from continuad.detectors.fastflow import FastFlow
 
 train = torch.from_numpy(images_of(0, 4, defects=False, seed=0).images)
 test = torch.from_numpy(images_of(0, 4, defects=True, seed=2).images)
 ours, theirs = FastFlow(64, flow_steps=3), Theirs(64, flow_steps=3)
-generator = torch.Generator().manual_seed(0)
+shaken(ours, 0.05)
 with torch.no_grad():
-    for p in ours.weights().values():
-        p += 0.05 * torch.randn(p.shape, generator=generator)
     theirs.model.norms.load_state_dict(ours.norms.state_dict())
     state = ours.flows.state_dict()
     for name, value in state.items():
@@ -32,12 +29,10 @@ loss = theirs.step(train)
 loss.backward()
 gradients = [float(p.grad.norm()) for p in theirs.weights().values()]
 found = theirs.predict(test)
-path = Path(__file__).parents[1] / "tests" / "detectors" / "golden" / "fastflow_anomalib.npz"
-np.savez_compressed(
-    path,
+save_golden(
+    "fastflow",
     loss=loss.item(),
     gradients=np.array(gradients, np.float32),
     map=found.map[:, ::4, ::4].numpy(),
     score=found.score.numpy(),
 )
-print(path, loss.item(), found.score, found.map.min())

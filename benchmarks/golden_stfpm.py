@@ -6,11 +6,10 @@ in an environment with anomalib 2.7.0. Its teacher has the embedded weights, its
 over the images of a step, the paper's (and ours) a mean.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from anomalib.models.image.stfpm.loss import STFPMLoss
+from anomalib_parts import save_golden
 from anomalib_students import stfpm_model
 from toys import images_of
 
@@ -30,12 +29,10 @@ loss.backward()
 gradients = [float(dict(student.named_parameters())[name].grad.norm()) for name, _ in ours.student.named_parameters()]
 with torch.no_grad():
     found = model.eval()(test)
-path = Path(__file__).parents[1] / "tests" / "detectors" / "golden" / "stfpm_anomalib.npz"
-np.savez_compressed(
-    path,
+save_golden(
+    "stfpm",
     loss=loss.item(),
     gradients=np.array(gradients, np.float32),
     map=found.anomaly_map[:, 0, ::4, ::4].numpy().astype(np.float32),
     score=found.pred_score.flatten().numpy().astype(np.float32),
 )
-print(path, loss.item(), found.pred_score.flatten(), path.stat().st_size)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from continuad.data.images import ImageSet
 from continuad.detector import Detector
-from continuad.types import Prediction, Task
+from continuad.types import Batch, Prediction, Task
 
 SIZE = 64
 
@@ -48,6 +48,20 @@ def stream(tasks: int = 3, *, train: int = 12, size: int = SIZE) -> list[Task]:
         )
         for t in range(tasks)
     ]
+
+
+def batch_of(images: Tensor) -> Batch:
+    """Good images (B, 3, H, W) with their truth."""
+    no = torch.zeros(len(images), dtype=torch.bool)
+    return Batch(images, no[:, None, None].expand(-1, *images.shape[-2:]), no)
+
+
+def shaken(detector: Detector, by: float) -> None:
+    """Move weights a little away from where they start: a new normalising flow hardly does anything."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in detector.weights().values():
+            p += by * torch.randn(p.shape, generator=generator)
 
 
 class ToyAutoencoder(Detector):

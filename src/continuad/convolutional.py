@@ -43,11 +43,7 @@ class Rebuilder(Detector):
         Raises:
             ContinuadError: nothing was learned yet, or images of another size.
         """
-        name = type(self).__name__
-        if not self.begun and "pixel_limit" not in self.stats:
-            raise ContinuadError(f"{name} is not trained yet: learn a task first")
-        if tuple(images.shape[-2:]) != self.image_size:
-            raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but {name} learned {self.image_size}")
+        self.check(images, type(self).__name__, self.begun or "pixel_limit" in self.stats)
         return images
 
 
@@ -102,6 +98,24 @@ class Decoder(nn.Module):
         height, columns = self.image_size
         answer: Tensor = self.layers(latent[:, :, None, None])
         return answer[:, :, :height, :columns]
+
+
+def variational_loss(encoder: Encoder, decoder: Decoder, x: Tensor, beta: float, draw: bool) -> Tensor:
+    """mean (x - y)^2 + beta / N KL () of images x (B, 3, H, W) in [0, 1] with N values each (Kingma, Welling 2014).
+
+    Args:
+        draw: y is rebuilt from drawn latent numbers, as in training; else from their means.
+    """
+    mean, log_variance = encoder(x).chunk(2, 1)
+    latent = mean
+    if draw:
+        latent = mean + (log_variance / 2).exp() * torch.randn(mean.shape).to(mean)
+    return F.mse_loss(decoder(latent), x) + beta / x[0].numel() * divergence(mean, log_variance).mean()
+
+
+def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Kullback-Leibler divergence (B,) in nats of normal distributions (B, latent) from the standard one."""
+    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1)
 
 
 def _initialise(layer: nn.Module) -> None:

@@ -64,6 +64,17 @@ class Detector(nn.Module):
     def finish(self) -> None:
         """Whatever has to be done once after the last step."""
 
+    def check(self, images: Tensor, name: str, learned: bool) -> None:
+        """What every `predict` asks before it answers. `name`: what people call the detector.
+
+        Raises:
+            ContinuadError: nothing was learned yet, or images of another size.
+        """
+        if not learned:
+            raise ContinuadError(f"{name} is not trained yet: learn a task first")
+        if tuple(images.shape[-2:]) != self.image_size:
+            raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but {name} learned {self.image_size}")
+
     def predict(self, images: Tensor) -> Prediction:
         """Score uint8 images (B, 3, H, W); no side effects, no influence of one image on another."""
         raise NotImplementedError

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+def side_by_side(levels: Sequence[Tensor]) -> Tensor:
+    """(B, C, h, w): all levels' channels on the grid of the first, the finest; coarser ones enlarged bilinearly."""
+    size = levels[0].shape[-2:]
+    same = [x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear") for x in levels]
+    return torch.cat(same, 1)
 
 
 def upsample_and_smooth(grid: Tensor, size: tuple[int, int], sigma: float) -> Tensor:

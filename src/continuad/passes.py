@@ -85,6 +85,21 @@ def own_loss(detector: Detector) -> Callable[[Tensor], Tensor]:
     return measure
 
 
+def keep_answers(detector: Detector, kept: Stats) -> None:
+    """Remember what the detector answers now: its weights, since answers are larger than images. Statistics follow
+    the newest task and are left out."""
+    for name, value in detector.learned().items():
+        if not name.startswith("stats."):
+            kept[f"old/{name}"] = value
+
+
+def moved_answers(detector: Detector, kept: Stats, images: Tensor) -> Tensor:
+    """Mean squared difference () of the answers on images from those `keep_answers` remembered."""
+    before = answers(detector, kept.under("old/"), images)
+    with evaluating(detector):
+        return distance(detector(images), before)
+
+
 def answers(detector: Detector, state: dict[str, Tensor], images: Tensor) -> list[Tensor]:
     """What the detector would answer with the learned state of another time, in evaluation mode, no gradient."""
     with torch.no_grad(), evaluating(detector):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import images_of, stream
+from toys import batch_of, images_of, stream
 
 from continuad.cost import footprint
 from continuad.detectors.efficientad import EfficientAdM, EfficientAdS, hardest
@@ -19,15 +19,10 @@ from continuad.metrics.image import image_metrics
 from continuad.model_file import load_model, save_model
 from continuad.strategies.naive import Naive
 from continuad.teachers import SHIPPED, load_teacher
-from continuad.types import Batch
 
 
 def small(**options: object) -> EfficientAdS:
     return EfficientAdS(**({"image_size": 64, "teacher": "random"} | options))  # type: ignore[arg-type]
-
-
-def batch_of(images: Tensor) -> Batch:
-    return Batch(images, torch.zeros(len(images), *images.shape[-2:], dtype=torch.bool), torch.zeros(len(images)))
 
 
 def learned(images: Tensor, **options: object) -> EfficientAdS:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toys import images_of, stream
+from toys import batch_of, images_of, shaken, stream
 
 from continuad.detectors.fastflow import FastFlow
 from continuad.errors import ContinuadError
@@ -18,7 +18,6 @@ from continuad.metrics.image import image_metrics
 from continuad.model_file import load_model, save_model
 from continuad.stats import Policy
 from continuad.strategies.naive import Naive
-from continuad.types import Batch
 
 
 def small(**options: object) -> FastFlow:
@@ -26,16 +25,12 @@ def small(**options: object) -> FastFlow:
 
 
 def moved(detector: FastFlow) -> FastFlow:
-    """Weights a little away from where they start: new flows hardly do anything."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for p in detector.weights().values():
-            p += 0.05 * torch.randn(p.shape, generator=generator)
+    shaken(detector, 0.05)
     return detector
 
 
 def calibrated(detector: FastFlow, images: Tensor) -> FastFlow:
-    detector.calibrate([Batch(images, torch.zeros(len(images), 64, 64, dtype=torch.bool), torch.zeros(len(images)))])
+    detector.calibrate([batch_of(images)])
     return detector
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from toys import stream
 
-from continuad.detectors.vae import Vae, divergence
+from continuad.convolutional import divergence
+from continuad.detectors.vae import Vae
 from continuad.errors import ContinuadError
 from continuad.fit import Budget
 from continuad.metrics.pixel import pixel_metrics

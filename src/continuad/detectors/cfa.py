@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from continuad.backbones import DEFAULT, Precision, load_backbone
 from continuad.detector import Detector
 from continuad.errors import ContinuadError
-from continuad.maps import upsample_and_smooth
+from continuad.maps import side_by_side, upsample_and_smooth
 from continuad.stats import Policy
 from continuad.types import Prediction
 
@@ -128,10 +128,9 @@ class Cfa(Detector):
         """(B, C + 2, h, w): averages of all levels on the finest grid, then row and column in [-1, 1]."""
         levels = [F.avg_pool2d(level, 3, 1, 1) for level in self.pyramid(images)]
         height, width = levels[0].shape[-2:]
-        finest = [levels[0], *(F.interpolate(level, (height, width), mode="bilinear") for level in levels[1:])]
         rows = torch.linspace(-1, 1, height, device=self.device)[:, None].expand(len(images), 1, height, width)
         columns = torch.linspace(-1, 1, width, device=self.device).expand(len(images), 1, height, width)
-        return torch.cat([*finest, rows, columns], 1)
+        return torch.cat([side_by_side(levels), rows, columns], 1)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The features f (B, C, h, w)."""
@@ -166,10 +165,7 @@ class Cfa(Detector):
         Raises:
             ContinuadError: nothing was learned yet, or images of another size than the model's.
         """
-        if "centres" not in self.stats:
-            raise ContinuadError("CFA is not trained yet: learn a task first")
-        if tuple(images.shape[-2:]) != self.image_size:
-            raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but CFA learned {self.image_size}")
+        self.check(images, "CFA", "centres" in self.stats)
         (features,) = self.forward(images)
         distances = self.squared_distances(features.flatten(2).mT, self.attracted).sqrt()
         scores = F.softmin(distances, -1)[..., 0] * distances[..., 0]

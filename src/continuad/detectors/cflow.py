@@ -130,10 +130,7 @@ class Cflow(Detector):
         Raises:
             ContinuadError: nothing was learned yet, or images of another size than the model's.
         """
-        if "highest" not in self.stats:
-            raise ContinuadError("CFLOW-AD is not trained yet: learn a task first")
-        if tuple(images.shape[-2:]) != self.image_size:
-            raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but CFLOW-AD learned {self.image_size}")
+        self.check(images, "CFLOW-AD", "highest" in self.stats)
         return self._scored(self(images))
 
     def _scored(self, grids: list[Tensor]) -> Prediction:

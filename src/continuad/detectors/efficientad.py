@@ -15,7 +15,6 @@ from torchvision.transforms.v2 import functional as tv
 
 from continuad.data.synthetic import Pictures
 from continuad.detector import Detector
-from continuad.errors import ContinuadError
 from continuad.maps import upsample_and_smooth
 from continuad.stats import Policy
 from continuad.teachers import CHANNELS, PatchDescription, Size, load_teacher, normalised
@@ -134,10 +133,7 @@ class EfficientAdS(Detector):
         Raises:
             ContinuadError: nothing was learned yet, or images of another size.
         """
-        if "count" not in self.stats:
-            raise ContinuadError("EfficientAD is not trained yet: learn a task first")
-        if tuple(images.shape[-2:]) != self.image_size:
-            raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but EfficientAD learned {self.image_size}")
+        self.check(images, "EfficientAD", "count" in self.stats)
         taught, student, rebuilt = self.forward(images)
         found = (taught - student[:, OF_TEACHER], rebuilt - student[:, OF_AUTOENCODER])
         local, whole = (self._full_size(error.square().mean(1)) for error in found)

@@ -113,10 +113,7 @@ class FastFlow(Detector):
         Raises:
             ContinuadError: nothing was learned yet, or images of another size than the model's.
         """
-        if "pixel_limit" not in self.stats:
-            raise ContinuadError("FastFlow is not trained yet: learn a task first")
-        if tuple(images.shape[-2:]) != self.image_size:
-            raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but FastFlow learned {self.image_size}")
+        self.check(images, "FastFlow", "pixel_limit" in self.stats)
         return self._scored(images)
 
     def _scored(self, images: Tensor) -> Prediction:

@@ -162,10 +162,7 @@ class Padim(Detector):
         Raises:
             ContinuadError: nothing was learned yet, or images of another size than the model's.
         """
-        if "factor" not in self.stats:
-            raise ContinuadError("PaDiM is not trained yet: learn a task first")
-        if tuple(images.shape[-2:]) != self.image_size:
-            raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but PaDiM learned {self.image_size}")
+        self.check(images, "PaDiM", "factor" in self.stats)
         deviations, grid_size = self.embed(images)
         deviations -= self.stats["mean"][:, None]
         distances = torch.bmm(deviations, self.stats["factor"].mT).norm(dim=-1)  # (L, B)

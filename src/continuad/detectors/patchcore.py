@@ -15,9 +15,9 @@ from continuad.coreset import greedy_coreset
 from continuad.cost import MEGABYTE
 from continuad.detector import Detector
 from continuad.errors import ContinuadError
-from continuad.maps import upsample_and_smooth
-from continuad.memory import equal_shares
+from continuad.maps import side_by_side, upsample_and_smooth
 from continuad.neighbours import nearest
+from continuad.parts import shares_of, with_part
 from continuad.stats import Policy
 from continuad.types import Prediction
 
@@ -98,9 +98,8 @@ class PatchCore(Detector):
         known = self.stats["parts"].tolist() if "parts" in self.stats else []
         shares = self._shares([*known, len(patches)])
         chosen = patches[greedy_coreset(self._projected(patches), shares[-1], self.seed)]
-        earlier = self.stats["bank"].split(known) if known else ()
-        cut = [part[:share] for part, share in zip(earlier, shares[:-1], strict=True)]
-        self.stats["bank"], self.stats["parts"] = torch.cat([*cut, chosen]), torch.tensor(shares)
+        self.stats["bank"] = with_part(self.stats["bank"] if known else None, known, shares, chosen)
+        self.stats["parts"] = torch.tensor(shares)
         if sum(shares) < self.neighbours:
             _log.warning("PatchCore: the bank holds %d vectors, fewer than neighbours=%d", sum(shares), self.neighbours)
 
@@ -108,12 +107,7 @@ class PatchCore(Detector):
         """How many vectors each part keeps of those it has."""
         if self.percent is not None:
             return [*available[:-1], max(1, round(available[-1] * self.percent / 100))]
-        if self.vectors < len(available):
-            raise ContinuadError(
-                f"bank={self.bank} holds {self.vectors} vectors, fewer than the {len(available)} tasks; enlarge it"
-            )
-        shares = equal_shares(dict(enumerate(available)), self.vectors)
-        return [shares[part] for part in range(len(available))]
+        return shares_of(available, self.vectors, self.bank)
 
     def _projected(self, patches: Tensor) -> Tensor:
         if self.width <= self.projection:
@@ -129,8 +123,7 @@ class PatchCore(Detector):
     def patches(self, images: Tensor) -> Tensor:
         """(B, h, w, C) of uint8 images: features averaged over 3 x 3 cells, levels brought to the finest grid."""
         levels = [F.avg_pool2d(level, 3, 1, 1) for level in self.pyramid(images)]
-        size = levels[0].shape[-2:]
-        return torch.cat([_enlarged(level, size) for level in levels], 1).permute(0, 2, 3, 1)
+        return side_by_side(levels).permute(0, 2, 3, 1)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
@@ -139,10 +132,7 @@ class PatchCore(Detector):
         Raises:
             ContinuadError: nothing was learned yet, or images of another size than the model's.
         """
-        if "bank" not in self.stats:
-            raise ContinuadError("PatchCore is not trained yet: learn a task first")
-        if tuple(images.shape[-2:]) != self.image_size:
-            raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but PatchCore learned {self.image_size}")
+        self.check(images, "PatchCore", "bank" in self.stats)
         patches = self.patches(images)
         distances, owners = nearest(patches.flatten(0, 2), self.stats["bank"])
         count, height, width, _ = patches.shape
@@ -177,7 +167,3 @@ def _budget(bank: int | str, width: int) -> tuple[float | None, int]:
     if vectors < 1:
         raise ContinuadError(f"bank={bank} is less than one vector of {4 * width} bytes; enlarge it")
     return None, vectors
-
-
-def _enlarged(level: Tensor, size: torch.Size) -> Tensor:
-    return level if level.shape[-2:] == size else F.interpolate(level, size, mode="bilinear")

@@ -6,15 +6,14 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from continuad.backbones import DEFAULT, Precision, load_backbone
 from continuad.coreset import greedy_coreset
 from continuad.detector import Detector
 from continuad.errors import ContinuadError
-from continuad.maps import upsample_and_smooth
-from continuad.memory import equal_shares
+from continuad.maps import side_by_side, upsample_and_smooth
 from continuad.neighbours import nearest
+from continuad.parts import shares_of, with_part
 from continuad.stats import Policy
 from continuad.types import Prediction
 
@@ -92,24 +91,15 @@ class Spade(Detector):
             return
         columns, self.fresh = [torch.cat(same) for same in zip(*self.fresh, strict=True)], []
         known = self.stats["parts"].tolist() if "parts" in self.stats else []
-        shares = self._shares([*known, len(columns[0])])
+        available = [*known, len(columns[0])]
+        shares = available if self.bank is None else shares_of(available, self.bank, self.bank)
         order = greedy_coreset(columns[0], shares[-1], self.seed)
         for name, column in zip(self._names(), columns, strict=True):
-            earlier = self.stats[name].split(known) if known else ()
-            cut = [part[:share] for part, share in zip(earlier, shares[:-1], strict=True)]
-            self.stats[name] = torch.cat([*cut, column[order]])
+            self.stats[name] = with_part(self.stats[name] if known else None, known, shares, column[order])
         self.stats["parts"] = torch.tensor(shares)
 
     def _names(self) -> list[str]:
         return ["pooled", *(f"stride{stride}" for stride in self.strides)]
-
-    def _shares(self, available: list[int]) -> list[int]:
-        if self.bank is None:
-            return available
-        if self.bank < len(available):
-            raise ContinuadError(f"bank={self.bank} images are fewer than the {len(available)} tasks; enlarge it")
-        shares = equal_shares(dict(enumerate(available)), self.bank)
-        return [shares[part] for part in range(len(available))]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The frozen pyramid's levels."""
@@ -122,27 +112,17 @@ class Spade(Detector):
         Raises:
             ContinuadError: nothing was learned yet, or images of another size than the model's.
         """
-        if "parts" not in self.stats:
-            raise ContinuadError("SPADE is not trained yet: learn a task first")
-        if tuple(images.shape[-2:]) != self.image_size:
-            raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but SPADE learned {self.image_size}")
+        self.check(images, "SPADE", "parts" in self.stats)
         *levels, last = self.pyramid(images)
         apart = (last.mean((2, 3))[:, None] - self.stats["pooled"]).square().sum(2)
         distances, alike = apart.topk(min(self.neighbours, apart.shape[1]), largest=False)
-        patches = _side_by_side(levels)
+        patches = side_by_side(levels).permute(0, 2, 3, 1)
         grids = [self._correspond(*each) for each in zip(patches, alike, strict=True)]
         anomaly_map = upsample_and_smooth(torch.stack(grids), self.image_size, self.sigma)
         return Prediction(distances.mean(1), anomaly_map)
 
     def _correspond(self, patches: Tensor, alike: Tensor) -> Tensor:
         """(h, w) squared distances of an image's patches (h, w, C) to those of the images `alike` (K,)."""
-        gallery = _side_by_side([self.stats[name][alike] for name in self._names()[1:]])
+        gallery = side_by_side([self.stats[name][alike] for name in self._names()[1:]]).permute(0, 2, 3, 1)
         distances, _ = nearest(patches.flatten(0, 1), gallery.flatten(0, 2))
         return distances.square().view(patches.shape[:2])
-
-
-def _side_by_side(levels: Sequence[Tensor]) -> Tensor:
-    """(B, h, w, C): all levels' features at the positions of the finest."""
-    size = levels[0].shape[-2:]
-    same = [x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear") for x in levels]
-    return torch.cat(same, 1).permute(0, 2, 3, 1)

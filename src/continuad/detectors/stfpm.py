@@ -86,10 +86,7 @@ class Stfpm(Detector):
         Raises:
             ContinuadError: nothing was learned yet, or images of another size than the model's.
         """
-        if "learned" not in self.stats:
-            raise ContinuadError("STFPM is not trained yet: learn a task first")
-        if tuple(images.shape[-2:]) != self.image_size:
-            raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but STFPM learned {self.image_size}")
+        self.check(images, "STFPM", "learned" in self.stats)
         levels = [upsample_and_smooth(error, self.image_size, sigma=0) for error in self.errors(images)]
         anomaly_map = torch.stack(levels).prod(0)
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)

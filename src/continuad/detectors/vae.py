@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from continuad.convolutional import Decoder, Encoder, Rebuilder
+from continuad.convolutional import Decoder, Encoder, Rebuilder, variational_loss
 from continuad.errors import ContinuadError
 from continuad.types import Prediction
 
@@ -54,13 +53,7 @@ class Vae(Rebuilder):
 
     def step(self, images: Tensor) -> Tensor:
         """The loss () on uint8 images (B, 3, H, W). In eval mode nothing is drawn: y is rebuilt from m."""
-        x = images / 255
-        mean, log_variance = self.encoder(x).chunk(2, 1)
-        latent = mean
-        if self.training:
-            latent = mean + (log_variance / 2).exp() * torch.randn(mean.shape).to(mean)
-        values = x[0].numel()
-        return F.mse_loss(self.decoder(latent), x) + self.beta / values * divergence(mean, log_variance).mean()
+        return variational_loss(self.encoder, self.decoder, images / 255, self.beta, self.training)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Uint8 images rebuilt from their means, (B, 3, H, W) on the scale [0, 1], not clipped to it."""
@@ -86,8 +79,3 @@ class Vae(Rebuilder):
     def optimiser(self) -> torch.optim.Optimizer:
         """Adam, 2e-4, weight decay 1e-5, as `autoencoder`."""
         return torch.optim.Adam(self.weights().values(), 2e-4, weight_decay=1e-5)
-
-
-def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Kullback-Leibler divergence (B,) in nats of normal distributions (B, latent) from the standard one."""
-    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from continuad.batches import Images
 from continuad.coding import Coding
 from continuad.detector import Detector
-from continuad.memory import Memory
 from continuad.passes import drawn, loss_gradients
+from continuad.rehearsal import Rehearsal
 from continuad.strategy import Strategy
-from continuad.types import Task
 
 
-class Agem(Strategy):
+class Agem(Rehearsal):
     """Where the new images' gradient g and the gradient r of some exemplars disagree (g . r < 0), what disagrees is
     taken out of it: g - (g . r)/(r . r) r. Exemplars are looked at, not learned.
 
@@ -20,6 +18,7 @@ class Agem(Strategy):
     """
 
     needs_gradients = True
+    data = Strategy.data
 
     def __init__(
         self,
@@ -29,13 +28,8 @@ class Agem(Strategy):
         seed: int = 0,
         coding: Coding = "raw",
     ):
-        super().__init__(detector, seed)
-        self.exemplars, self.sample, self.coding = exemplars, sample, coding
-        self.memory = Memory(exemplars, seed=seed, coding=coding)
-
-    def calibration(self, task: Task) -> Images:
-        """Held-out images of the task and of every task remembered."""
-        return self.memory.calibration(task)
+        super().__init__(detector, exemplars, seed, coding)
+        self.sample = sample
 
     def on_gradients(self) -> None:
         """Project the gradient, if it has to be."""
@@ -50,7 +44,3 @@ class Agem(Strategy):
         if dot < 0 and size > 0:
             for name, gradient in own.items():
                 gradient -= dot / size * reference[name]
-
-    def after(self, task: Task) -> None:
-        """Take exemplars of the task."""
-        self.memory.add(task)

@@ -7,16 +7,14 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from continuad.batches import Images
 from continuad.coding import Coding
 from continuad.detector import Detector
-from continuad.memory import Memory
 from continuad.passes import drawn, loss_gradients
+from continuad.rehearsal import Rehearsal
 from continuad.strategy import Strategy
-from continuad.types import Task
 
 
-class Gem(Strategy):
+class Gem(Rehearsal):
     """The gradient g is replaced by the nearest one that agrees with the gradient of every earlier task's exemplars:
     the quadratic programme min |g' - g|^2 with g'. r_t >= 0 for all t, solved exactly. Exemplars are looked at, not
     learned.
@@ -28,6 +26,7 @@ class Gem(Strategy):
     """
 
     needs_gradients = True
+    data = Strategy.data
 
     def __init__(
         self,
@@ -38,13 +37,8 @@ class Gem(Strategy):
         seed: int = 0,
         coding: Coding = "raw",
     ):
-        super().__init__(detector, seed)
-        self.exemplars, self.sample, self.margin, self.coding = exemplars, sample, margin, coding
-        self.memory = Memory(exemplars, seed=seed, coding=coding)
-
-    def calibration(self, task: Task) -> Images:
-        """Held-out images of the task and of every task remembered."""
-        return self.memory.calibration(task)
+        super().__init__(detector, exemplars, seed, coding)
+        self.sample, self.margin = sample, margin
 
     def on_gradients(self) -> None:
         """Project the gradient, if it has to be."""
@@ -64,10 +58,6 @@ class Gem(Strategy):
             return None
         found = loss_gradients(self.detector, drawn(exemplars, self.sample or self.detector.batch_size))
         return torch.cat([found[name].flatten() for name in weights])
-
-    def after(self, task: Task) -> None:
-        """Take exemplars of the task."""
-        self.memory.add(task)
 
 
 def project(gradient: Tensor, references: Tensor, margin: float) -> Tensor:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from continuad.batches import Images, steps_of
-from continuad.convolutional import Decoder, Encoder
+from continuad.convolutional import Decoder, Encoder, variational_loss
 from continuad.detector import Detector
 from continuad.errors import ContinuadError
 from continuad.fit import seed_of
@@ -80,7 +79,7 @@ class Generative(Strategy):
 
 
 class Generator(nn.Module):
-    """Variational autoencoder of whole images (Kingma, Welling 2014)."""
+    """Variational autoencoder of whole images."""
 
     def __init__(self, image_size: tuple[int, int], latent: int, width: float):
         super().__init__()
@@ -88,11 +87,8 @@ class Generator(nn.Module):
         self.decoder = Decoder(image_size, latent, width)
 
     def loss(self, x: Tensor) -> Tensor:
-        """mean (x - y)^2 + KL / N () of images (B, 3, H, W) in [0, 1] with N values each."""
-        mean, log_variance = self.encoder(x).chunk(2, 1)
-        latent = mean + (log_variance / 2).exp() * torch.randn(mean.shape).to(mean)
-        divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1).mean()
-        return F.mse_loss(self.decoder(latent), x) + divergence / x[0].numel()
+        """The bound () on the likelihood of images (B, 3, H, W) in [0, 1]; see `variational_loss`."""
+        return variational_loss(self.encoder, self.decoder, x, 1.0, draw=True)
 
 
 @dataclass(frozen=True, eq=False)

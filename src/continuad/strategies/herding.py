@@ -3,16 +3,15 @@
 import torch
 from torch import Tensor
 
-from continuad.batches import Images, in_order
+from continuad.batches import in_order
 from continuad.coding import Coding
 from continuad.data.images import ImageSet
 from continuad.detector import Detector
 from continuad.memory import Memory
-from continuad.strategy import Strategy
-from continuad.types import Task
+from continuad.rehearsal import Rehearsal
 
 
-class Herding(Strategy):
+class Herding(Rehearsal):
     """As replay, but each next exemplar is the image that brings the mean of those chosen closest to the mean of
     all the task's images, in the detector's own pooled features just after it learned the task.
 
@@ -21,21 +20,11 @@ class Herding(Strategy):
     """
 
     def __init__(self, detector: Detector, exemplars: int | str = 300, seed: int = 0, coding: Coding = "raw"):
-        super().__init__(detector, seed)
-        self.exemplars, self.coding = exemplars, coding
-        self.memory = Memory(exemplars, seed=seed, coding=coding, order=self._order)
+        super().__init__(detector, exemplars, seed, coding)
 
-    def data(self, task: Task) -> tuple[Images, Images | None]:
-        """New images and the exemplars to train on."""
-        return task.train, self.memory.replayed()
-
-    def calibration(self, task: Task) -> Images:
-        """Held-out images of the task and of every task remembered."""
-        return self.memory.calibration(task)
-
-    def after(self, task: Task) -> None:
-        """Take exemplars of the task."""
-        self.memory.add(task)
+    def make_memory(self) -> Memory:
+        """In iCaRL's order."""
+        return Memory(self.exemplars, seed=self.seed, coding=self.coding, order=self._order)
 
     def _order(self, images: ImageSet, _: torch.Generator) -> Tensor:
         batches = in_order(images, self.detector.batch_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from continuad.detector import Detector
-from continuad.passes import answers, distance, evaluating
+from continuad.passes import keep_answers, moved_answers
 from continuad.strategy import Strategy
 from continuad.types import Task
 
@@ -27,16 +27,11 @@ class Lwf(Strategy):
 
     def penalty(self, images: Tensor) -> Tensor | float:
         """How far the answers have moved."""
-        old = self.kept.under("old/")
-        if not old:
+        if not self.kept.under("old/"):
             return 0.0
-        before = answers(self.detector, old, images)
-        with evaluating(self.detector):
-            return self.strength * distance(self.detector(images), before)
+        return self.strength * moved_answers(self.detector, self.kept, images)
 
     def after(self, task: Task) -> None:
         """Keep the detector as it is now."""
         if self.strength:
-            for name, value in self.detector.learned().items():
-                if not name.startswith("stats."):  # statistics follow the newest task; only weights are held
-                    self.kept[f"old/{name}"] = value
+            keep_answers(self.detector, self.kept)

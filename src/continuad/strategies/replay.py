@@ -1,14 +1,11 @@
 """Replay: exemplars of earlier tasks are learned again beside the new images (thesis 3.1.1)."""
 
-from continuad.batches import Images
 from continuad.coding import Coding
 from continuad.detector import Detector
-from continuad.memory import Memory
-from continuad.strategy import Strategy
-from continuad.types import Task
+from continuad.rehearsal import Rehearsal
 
 
-class Replay(Strategy):
+class Replay(Rehearsal):
     """Images of earlier tasks, drawn at random: a fixed number or fixed bytes in all, in equal shares, or a share of
     every task. A gradient detector gets as many replayed images a step as new ones; a statistics detector starts
     again from new images and exemplars.
@@ -20,18 +17,4 @@ class Replay(Strategy):
     """
 
     def __init__(self, detector: Detector, exemplars: int | str = 300, seed: int = 0, coding: Coding = "raw"):
-        super().__init__(detector, seed)
-        self.exemplars, self.coding = exemplars, coding
-        self.memory = Memory(exemplars, seed=seed, coding=coding)
-
-    def data(self, task: Task) -> tuple[Images, Images | None]:
-        """New images and the exemplars to train on."""
-        return task.train, self.memory.replayed()
-
-    def calibration(self, task: Task) -> Images:
-        """Held-out images of the task and of every task remembered."""
-        return self.memory.calibration(task)
-
-    def after(self, task: Task) -> None:
-        """Take exemplars of the task."""
-        self.memory.add(task)
+        super().__init__(detector, exemplars, seed, coding)

@@ -1,0 +1,39 @@
+"""What strategies that keep exemplars share."""
+
+from __future__ import annotations
+
+from continuad.batches import Images
+from continuad.coding import Coding
+from continuad.detector import Detector
+from continuad.memory import Memory
+from continuad.strategy import Strategy
+from continuad.types import Task
+
+
+class Rehearsal(Strategy):
+    """Keeps exemplars of every task, and learns and calibrates on them. Set `data = Strategy.data` to calibrate alone.
+
+    Args:
+        exemplars, coding: see `Memory`.
+    """
+
+    def __init__(self, detector: Detector, exemplars: int | str, seed: int, coding: Coding):
+        super().__init__(detector, seed)
+        self.exemplars, self.coding = exemplars, coding
+        self.memory = self.make_memory()
+
+    def make_memory(self) -> Memory:
+        """Empty."""
+        return Memory(self.exemplars, seed=self.seed, coding=self.coding)
+
+    def data(self, task: Task) -> tuple[Images, Images | None]:
+        """New images and the exemplars to train on."""
+        return task.train, self.memory.replayed()
+
+    def calibration(self, task: Task) -> Images:
+        """Held-out images of the task and of every task remembered."""
+        return self.memory.calibration(task)
+
+    def after(self, task: Task) -> None:
+        """Take exemplars of the task."""
+        self.memory.add(task)
