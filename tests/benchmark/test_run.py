@@ -226,6 +226,13 @@ def test_budgets_reach_the_strategy() -> None:
         build(settings(epochs=3, steps=2), Cell("padim", "naive", 0, 0))
 
 
+def test_a_detector_may_have_steps_of_its_own() -> None:
+    guest = f"{ToyAutoencoder.__module__}:{ToyAutoencoder.__name__}"
+    asked = Settings(detector=(guest, "padim"), strategy=("naive",), steps=7, options={f"{guest}.steps": 3})
+    budgets = {cell.detector: build(asked, cell).budget.steps for cell in cells(asked)[0]}
+    assert budgets == {guest: 3, "padim": 7}
+
+
 def test_examples_hold_everything_the_gallery_needs(tmp_path: Path) -> None:
     strategy = PerTask(padim())
     run(stream(2), strategy, examples=tmp_path)
