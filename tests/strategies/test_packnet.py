@@ -56,12 +56,12 @@ def test_an_earlier_task_stays_bit_for_bit() -> None:
 def test_a_task_builds_on_those_before_it() -> None:
     """Its own weights alone would give another answer: earlier ones are seen, later ones are not."""
     strategy = taught(2)
-    strategy._show(1)
+    strategy.show(1)
     shown = strategy.detector.weights()["encode.0.weight"]
     owner = strategy.kept["owner/encode.0.weight"]
     assert (shown[owner >= 0] != 0).all()
     assert (shown[owner < 0] == 0).all()
-    strategy._show(0)
+    strategy.show(0)
     assert (strategy.detector.weights()["encode.0.weight"][owner == 1] == 0).all()
 
 

@@ -6,17 +6,14 @@ import torch
 from torch import Tensor
 
 from continuad.backbones import DEFAULT, Precision
-from continuad.batches import in_order
 from continuad.detector import Detector
 from continuad.errors import ContinuadError
-from continuad.experts import one_scale
-from continuad.routing import PooledRouter
-from continuad.strategy import Progress, Strategy
-from continuad.thresholds import Limits
-from continuad.types import Prediction, Task
+from continuad.routed import Routed
+from continuad.strategy import Progress
+from continuad.types import Task
 
 
-class PackNet(Strategy):
+class PackNet(Routed):
     """A task learns with all weights that no task owns, beside the fixed ones of earlier tasks. At half of its steps
     the largest `share` of the free weights of every layer become its own; the others are set to 0 and wait for the
     next task. In the second half only its own weights learn on, without them. An image of a task is seen with the
@@ -30,9 +27,6 @@ class PackNet(Strategy):
         backbone, weights_file, precision, download: the router's, as in pertask.
     """
 
-    needs_gradients = True
-    routers = ("pooled",)
-
     def __init__(
         self,
         detector: Detector,
@@ -43,13 +37,10 @@ class PackNet(Strategy):
         precision: Precision = "float32",
         download: bool = False,
     ):
-        super().__init__(detector, seed)
+        super().__init__(detector, seed, backbone, weights_file, precision, download)
         if not 0 < share <= 1:
             raise ContinuadError(f"packnet share={share} must lie above 0 and not above 1")
         self.share = share
-        self.backbone, self.weights_file = backbone, weights_file
-        self.precision, self.download = precision, download
-        self.router = PooledRouter(backbone, weights_file, precision, download)
         self.fixed: dict[str, Tensor] = {}  # values of weights that may not move in this task
         self.newest, self.prune_at = -1, 0
 
@@ -63,7 +54,8 @@ class PackNet(Strategy):
             raise ContinuadError("packnet prunes at half of the steps and cannot stop early; leave patience unset")
         epoch = -(-len(task.train) // self.detector.batch_size)
         self.newest, self.prune_at = task.index, max(1, self.budget.in_steps(epoch, self.detector.steps) // 2)
-        self._show(self._last_task())
+        if known := self.router.known():
+            self.show(known[-1])
         self.fixed = {name: w.detach().clone() for name, w in self._matrices().items()}
         for name, weight in self._matrices().items():
             if f"owner/{name}" not in self.kept:
@@ -102,39 +94,13 @@ class PackNet(Strategy):
                 self.kept[f"{task.index}/{name}"] = value
         for name, weight in matrices.items():
             self.kept[f"weights/{name}"] = weight.detach().clone()
-        size = self.detector.batch_size
-        self.router.learn(task.index, in_order(task.train, size), in_order(task.val, size))
-
-    def route(self, images: Tensor, router: str | None = None) -> Tensor:
-        """(B,) int64 the known task each image looks most like."""
-        return self.router(images)[0]
-
-    @torch.no_grad()
-    def predict(self, images: Tensor, task: int | None = None) -> Prediction:
-        """Standardised prediction with the weights of the inferred task, or of `task` if the true one is given."""
-        tasks = self.route(images) if task is None else torch.full((len(images),), task, device=images.device)
-
-        def ask(task: int, some: Tensor) -> tuple[Prediction, Limits]:
-            self._show(task)
-            return self.detector.predict(some), self.detector.limits()
-
-        return one_scale(tasks, ask, images)
-
-    def limits(self, task: int) -> Limits:
-        """Always 0 and 1: predictions are standardised."""
-        return Limits(0.0, 1.0, 1.0)
+        super().after(task)
 
     def _matrices(self) -> dict[str, torch.nn.Parameter]:
         return {name: w for name, w in self.detector.weights().items() if w.dim() > 1}
 
-    def _last_task(self) -> int | None:
-        known = self.router.known()
-        return known[-1] if known else None
-
-    def _show(self, task: int | None) -> None:
-        """Put a task's weights into the detector: its own and those of earlier tasks; None: as it was made."""
-        if task is None:
-            return
+    def show(self, task: int) -> None:
+        """Put a known task's weights into the detector: its own and those of earlier tasks."""
         state = self.kept.under(f"{task}/")
         for name in self._matrices():
             owner = self.kept[f"owner/{name}"]

@@ -1,0 +1,118 @@
+"""Low-rank adapters: later tasks change a shared base by a matrix of few columns each (Hu et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from continuad.backbones import DEFAULT, Precision
+from continuad.detector import Detector
+from continuad.errors import ContinuadError
+from continuad.fit import seed_of
+from continuad.routed import Routed
+from continuad.strategy import Progress
+from continuad.types import Task
+
+
+class Adapters(Routed):
+    """The first task learns all weights; they are the base, which no later task moves. A later task sees every matrix
+    W of it as W + U V, with U of `rank` columns and V of `rank` rows, and learns those. U starts at 0, so a task
+    starts from the base. What a task was when it was learned, it stays, bit for bit.
+
+    A kernel is the matrix of its outputs by everything else. Where U and V would be no smaller than W (biases, batch
+    normalisation, few channels) each task has its own copy. The task is inferred from pooled features, as in pertask.
+
+    Args:
+        rank: columns of U.
+        backbone, weights_file, precision, download: the router's, as in pertask.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        rank: int = 4,
+        seed: int = 0,
+        backbone: str = DEFAULT,
+        weights_file: str | None = None,
+        precision: Precision = "float32",
+        download: bool = False,
+    ):
+        super().__init__(detector, seed, backbone, weights_file, precision, download)
+        if rank < 1:
+            raise ContinuadError(f"adapters rank={rank} must be at least 1")
+        self.rank = rank
+        places = list(_adapt(detector, rank))
+        self.base = {f"{place}.original" for place in places}
+        self.added = {f"{place}.0.{name}" for place in places for name in ("u", "v")}
+        if not places:
+            raise ContinuadError(
+                f"adapters rank={rank}: no layer is large enough for it; use a smaller rank or pertask"
+            )
+
+    def learn(self, task: Task, progress: Progress | None = None) -> int:
+        """Learn the base, or a task's adapters on it."""
+        if known := self.router.known():
+            self.show(known[0])
+            generator = torch.Generator().manual_seed(seed_of(self.seed, task.index))
+            for adapter in self._adapters():
+                adapter.restart(generator)
+        return super().learn(task, progress)
+
+    def on_gradients(self) -> None:
+        """Let the optimiser pass over what is not this task's to move: it skips weights without a gradient."""
+        still = self.base if self.router.known() else self.added
+        for name, weight in self.detector.weights().items():
+            if name in still:
+                weight.grad = None
+
+    def after(self, task: Task) -> None:
+        """Keep the task's adapters and whatever else it has of its own."""
+        for name, value in self.detector.learned().items():
+            if name not in self.base:
+                self.kept[f"{task.index}/{name}"] = value
+        super().after(task)
+
+    def show(self, task: int) -> None:
+        """Put a known task's adapters on the base."""
+        self.detector.restore(self.kept.under(f"{task}/"))
+
+    def _adapters(self) -> Iterator[LowRank]:
+        return (module for module in self.detector.modules() if isinstance(module, LowRank))
+
+
+class LowRank(nn.Module):
+    """W -> W + U V for a weight of any shape, seen as a matrix of its first dimension by the others.
+
+    Args:
+        rows, columns, rank: U is (rows, rank), V (rank, columns).
+    """
+
+    def __init__(self, rows: int, columns: int, rank: int):
+        super().__init__()
+        self.u = nn.Parameter(torch.zeros(rows, rank))
+        self.v = nn.Parameter(torch.zeros(rank, columns))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """W + U V."""
+        return weight + (self.u @ self.v).view_as(weight)
+
+    def restart(self, generator: torch.Generator) -> None:
+        """U = 0, and V random with rows of about length 1."""
+        with torch.no_grad():
+            self.u.zero_()
+            self.v.copy_(torch.randn(self.v.shape, generator=generator) / self.v.shape[1] ** 0.5)
+
+
+def _adapt(detector: Detector, rank: int) -> Iterator[str]:
+    """Give every matrix that is large enough an adapter; where it and its adapter are found in the detector."""
+    for place, module in list(detector.named_modules()):
+        for name, weight in list(module.named_parameters(recurse=False)):
+            if not weight.requires_grad or weight.dim() < 2:
+                continue
+            rows, columns = weight.flatten(1).shape
+            if rank * (rows + columns) < rows * columns:
+                parametrize.register_parametrization(module, name, LowRank(rows, columns, rank).to(weight.device))
+                yield f"{place}.parametrizations.{name}".removeprefix(".")

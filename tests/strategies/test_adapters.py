@@ -1,0 +1,103 @@
+"""Adapters: what is learned by whom, what stays for ever, and what a task costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from toys import SIZE, ToyAutoencoder, stream
+
+from continuad.checkpoint import Checkpoint
+from continuad.detectors.fastflow import FastFlow
+from continuad.errors import ContinuadError
+from continuad.fit import Budget
+from continuad.strategies.adapters import Adapters, LowRank
+from continuad.strategies.naive import Naive
+
+TASKS = stream()
+KERNEL = "encode.0.parametrizations.weight"
+
+
+def taught(tasks: int, **options: object) -> Adapters:
+    strategy = Adapters(ToyAutoencoder(), **options)  # type: ignore[arg-type]
+    strategy.budget = Budget(steps=8)
+    for task in TASKS[:tasks]:
+        strategy.learn(task)
+    return strategy
+
+
+def test_a_matrix_changes_by_the_product() -> None:
+    """W = 1 and U V = (0, 2)^T (1, 3): the second row alone changes, by (2, 6)."""
+    adapter = LowRank(2, 2, 1)
+    adapter.u.data, adapter.v.data = torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0, 3.0]])
+    assert adapter(torch.eye(2)).tolist() == [[1.0, 0.0], [2.0, 7.0]]
+
+
+def test_the_first_task_is_learned_as_by_naive() -> None:
+    naive = Naive(ToyAutoencoder())
+    naive.budget = Budget(steps=8)
+    naive.learn(TASKS[0])
+    strategy = taught(1)
+    images = torch.from_numpy(TASKS[0].test.images)
+    strategy.show(0)
+    assert torch.equal(strategy.detector.predict(images).map, naive.predict(images).map)
+
+
+def test_an_earlier_task_stays_bit_for_bit_and_a_later_one_learns() -> None:
+    images = torch.from_numpy(TASKS[0].test.images)
+    strategy = taught(1)
+    before = strategy.predict(images, 0)
+    base = strategy.detector.weights()[f"{KERNEL}.original"].clone()
+    for task in TASKS[1:]:
+        strategy.learn(task)
+        assert torch.equal(strategy.detector.weights()[f"{KERNEL}.original"], base)
+        after = strategy.predict(images, 0)
+        assert torch.equal(after.map, before.map)
+        assert torch.equal(after.score, before.score)
+        strategy.show(task.index)
+        change = strategy.detector.encode[0].weight - base  # type: ignore[union-attr]
+        assert int(torch.linalg.matrix_rank(change.flatten(1))) == 4
+
+
+def test_a_task_costs_its_adapters() -> None:
+    """Two kernels of 6 x 48 cost 4 (6 + 48) numbers each, beside what has one dimension."""
+    kept = taught(2).kept.under("1/")
+    large = [value for value in kept.values() if value.dim() > 1]
+    assert sum(value.numel() for value in large) == 2 * 4 * (6 + 48)
+    assert f"{KERNEL}.original" not in kept
+
+
+def test_killed_inside_a_task_it_ends_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = taught(2)
+    stopped = taught(1)
+    monkeypatch.setattr("continuad.checkpoint.EVERY", 0.0)
+
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    stopped.checkpoint = Checkpoint(tmp_path / "half.safetensors", {})
+    with pytest.raises(KeyboardInterrupt):
+        stopped.learn(TASKS[1], stop)
+    resumed = taught(1)
+    resumed.checkpoint = Checkpoint(tmp_path / "half.safetensors", {})
+    resumed.learn(TASKS[1])
+    images = torch.from_numpy(TASKS[1].test.images)
+    assert torch.equal(resumed.predict(images, 1).map, whole.predict(images, 1).map)
+
+
+def test_flows_take_adapters() -> None:
+    strategy = Adapters(FastFlow(SIZE, strides=(16,), flow_steps=2))
+    strategy.budget = Budget(steps=1)
+    for task in TASKS[:2]:
+        strategy.learn(task)
+    assert any("subnet" in name for name in strategy.base)
+    assert torch.isfinite(strategy.predict(torch.from_numpy(TASKS[1].test.images), 1).map).all()
+
+
+def test_where_no_layer_is_large_enough_it_is_refused() -> None:
+    with pytest.raises(ContinuadError, match="smaller rank"):
+        Adapters(ToyAutoencoder(), rank=6)
+    with pytest.raises(ContinuadError, match="at least 1"):
+        Adapters(ToyAutoencoder(), rank=0)
