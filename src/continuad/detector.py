@@ -82,7 +82,8 @@ class Detector(nn.Module):
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Set the limits from held-out good images."""
-        self.set_limits([self.predict(batch.image.to(self.device)) for batch in batches])
+        found = (self.predict(batch.image.to(self.device)) for batch in batches)
+        self.set_limits([Prediction(p.score.cpu(), p.map.cpu()) for p in found])  # maps would fill a device's memory
 
     def set_limits(self, found: Sequence[Prediction]) -> None:
         """Set the limits from predictions of held-out good images."""

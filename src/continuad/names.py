@@ -19,6 +19,7 @@ import continuad.strategies
 from continuad.detector import Detector
 from continuad.errors import ContinuadError
 from continuad.strategy import Strategy
+from continuad.tiled import PREFIX, Tiled, tiled
 
 Kind = TypeVar("Kind", Detector, Strategy)
 
@@ -34,7 +35,10 @@ def strategies() -> dict[str, type[Strategy]]:
 
 
 def find_detector(name: str) -> type[Detector]:
-    """The class in detectors/NAME.py, or `package.module:Class` for one that lives elsewhere."""
+    """The class in detectors/NAME.py, or `package.module:Class` for one that lives elsewhere; tiled-NAME for its tiled
+    form."""
+    if name.startswith(PREFIX):
+        return tiled(find_detector(name.removeprefix(PREFIX)))  # type: ignore[arg-type]
     return _find(name, Detector, "detector", continuad.detectors)
 
 
@@ -83,6 +87,8 @@ def settings(made: nn.Module) -> dict[str, Any]:
 
 def name_of(made: Detector | Strategy) -> str:
     """The name that finds this object's class again."""
+    if isinstance(made, Tiled):
+        return PREFIX + name_of(made.inner)
     kind = type(made)
     package, _, file = kind.__module__.rpartition(".")
     if package in (continuad.detectors.__name__, continuad.strategies.__name__):
