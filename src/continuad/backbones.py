@@ -79,8 +79,12 @@ class Backbone(Frozen):
         store = current_store()
         owner = f"{self.fingerprint} {self.channels}"  # the same weights may be cut to other levels
         levels = self._compute(images) if store is None else store.get(owner, images, self._compute)
-        self._last = (weakref.ref(images), images._version, levels)
+        self.remember(images, levels)
         return levels
+
+    def remember(self, images: Tensor, levels: list[Tensor]) -> None:
+        """Answer this very tensor with these levels, as long as no other tensor has been asked about."""
+        self._last = (weakref.ref(images), images._version, levels)
 
     def _compute(self, images: Tensor) -> list[Tensor]:
         device = self.scale.device

@@ -26,11 +26,13 @@ class Detector(nn.Module):
         image_size: (H, W) it was built for.
         stats: what it learned without gradients, and its limits ("centre", "pixel_limit", "image_limit").
         rule: how limits follow from held-out good images.
+        frozen_stem: its learned part sees an image through a frozen backbone (`backbones.Backbone`) alone.
         batch_size: images a step. steps: default budget of optimiser steps a task.
     """
 
     learns_by: ClassVar[Literal["gradient", "statistics"]] = "gradient"
     minimum_size: ClassVar[int] = 32
+    frozen_stem: ClassVar[bool] = False
     batch_size: int = 16
     steps: int = 1000
 

@@ -48,6 +48,7 @@ class Cfa(Detector):
         seed: of the linear layer's start and the k-means.
     """
 
+    frozen_stem = True
     batch_size = 4
     steps = 1800  # the original's 30 epochs over 240 images
 

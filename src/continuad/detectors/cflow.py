@@ -52,6 +52,7 @@ class Cflow(Detector):
         ContinuadError: an option out of range.
     """
 
+    frozen_stem = True
     batch_size = 4
     # 50 walks through 240 images, an average MVTec product. The original takes 200, with more steps each.
     steps = 3000

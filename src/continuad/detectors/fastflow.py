@@ -44,6 +44,7 @@ class FastFlow(Detector):
         ContinuadError: an option out of range.
     """
 
+    frozen_stem = True
     batch_size = 32
     # 50 walks through 240 images, an average MVTec product; the public implementation's 500 are 3,750 steps.
     steps = 375

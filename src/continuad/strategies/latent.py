@@ -1,0 +1,111 @@
+"""Latent replay: what a frozen backbone answered to earlier images is learned again (Pellegrini et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from continuad.backbones import Backbone
+from continuad.batches import Images, in_order
+from continuad.detector import Detector
+from continuad.errors import ContinuadError
+from continuad.fit import seed_of
+from continuad.memory import equal_shares
+from continuad.strategy import Strategy
+from continuad.types import Batch, Task
+
+HELD_OUT = 0.1  # share of a task's exemplars that sets limits and is not learned
+
+
+class Latent(Strategy):
+    """Keeps feature maps in half precision instead of images, so that replay needs no pass through the backbone.
+    A step adds the detector's loss on as many kept exemplars as there are new images; statistics add up over tasks.
+
+    Only for detectors that see an image through a frozen backbone alone. Features of three levels weigh about as much
+    as the image in half the cases and more in the others; the table's bytes say it.
+
+    Args:
+        exemplars: in all tasks together, in equal shares.
+    """
+
+    needs_gradients = True
+    statistics = "accumulate"
+
+    def __init__(self, detector: Detector, exemplars: int = 300, seed: int = 0):
+        super().__init__(detector, seed)
+        if exemplars < 2:
+            raise ContinuadError(f"latent exemplars={exemplars} must be at least 2; without any, use naive")
+        self.exemplars = exemplars
+
+    @classmethod
+    def refuses(cls, detector: type[Detector]) -> str | None:
+        """Detectors that train on pixels, or keep no frozen backbone."""
+        if not detector.frozen_stem:
+            return f"Latent keeps a frozen backbone's features, but {detector.__name__} learns from more than those"
+        return super().refuses(detector)
+
+    def penalty(self, images: Tensor) -> Tensor | float:
+        """The detector's loss on random exemplars of the tasks before."""
+        kept = [self.kept.under(f"learned/{task}/") for task in self._known()]
+        if not kept:
+            return 0.0
+        levels = [torch.cat([part[name] for part in kept]) for name in kept[0]]
+        chosen = torch.randperm(len(levels[0]))[: len(images)].to(levels[0].device)
+        loss = self.detector.step(self._stand_in([level[chosen] for level in levels]))
+        assert loss is not None
+        return loss
+
+    @torch.no_grad()
+    def after(self, task: Task) -> None:
+        """Take exemplars of the task, let the others' shares shrink, and set limits on held-out ones of all tasks."""
+        available = {t: (self._count("learned", t), self._count("held", t)) for t in self._known()}
+        available[task.index] = len(task.train), len(task.val)
+        for t, share in equal_shares({t: sum(both) for t, both in available.items()}, self.exemplars).items():
+            held = max(1, round(HELD_OUT * share), share - available[t][0])
+            for part, images, most in (("learned", task.train, share - held), ("held", task.val, held)):
+                if t == task.index:
+                    self._take(part, t, images, most)
+                else:
+                    self._cut(part, t, most)
+        self.detector.calibrate(self._held_out(task))
+
+    def _take(self, part: str, task: int, images: Images, most: int) -> None:
+        generator = torch.Generator().manual_seed(seed_of(self.seed, task))
+        chosen = torch.randperm(len(images), generator=generator)[:most].tolist()
+        size = self.detector.batch_size
+        batches = [images.__getitems__(chosen[i : i + size]).image for i in range(0, len(chosen), size)]
+        found = [self._backbone()(batch.to(self.detector.device)) for batch in batches]
+        for number, levels in enumerate(zip(*found, strict=True)):
+            self.kept[f"{part}/{task}/{number}"] = torch.cat(levels).half()
+
+    def _cut(self, part: str, task: int, most: int) -> None:
+        for name, level in self.kept.under(f"{part}/{task}/").items():
+            self.kept[f"{part}/{task}/{name}"] = level[:most].clone()
+
+    def _held_out(self, task: Task) -> Iterator[Batch]:
+        """Held-out images of the task, and stand-ins for those of the tasks before."""
+        yield from in_order(task.val, self.detector.batch_size)
+        for earlier in self._known():
+            if earlier != task.index:
+                images = self._stand_in(list(self.kept.under(f"held/{earlier}/").values()))
+                no = torch.zeros(len(images), dtype=torch.bool)
+                yield Batch(images, no[:, None, None].expand(-1, *images.shape[-2:]), no)
+
+    def _stand_in(self, levels: list[Tensor]) -> Tensor:
+        """Black images to which the backbone will answer with these features."""
+        images = torch.zeros(
+            len(levels[0]), 3, *self.detector.image_size, dtype=torch.uint8, device=self.detector.device
+        )
+        self._backbone().remember(images, [level.float() for level in levels])
+        return images
+
+    def _backbone(self) -> Backbone:
+        return next(module for module in self.detector.modules() if isinstance(module, Backbone))
+
+    def _known(self) -> list[int]:
+        return sorted({int(name.split("/")[1]) for name in self.kept})
+
+    def _count(self, part: str, task: int) -> int:
+        return len(next(iter(self.kept.under(f"{part}/{task}/").values())))
