@@ -135,7 +135,7 @@ def _load(
     config, trained = _pretrained(name, weights_file, download)
     net = untrained_pyramid(name, strides)
     net.load_state_dict({key: trained[key] for key in net.state_dict()})
-    net = fold_batch_norm(net.eval())
+    net = drop_idle(fold_batch_norm(net.eval()))
     if precision == "bfloat16":
         net = net.bfloat16()
     elif precision != "float32":

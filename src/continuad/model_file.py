@@ -23,7 +23,7 @@ from continuad.names import make_detector, make_strategy, name_of, settings
 from continuad.strategy import Strategy
 from continuad.thresholds import parse_rule
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 LARGE = 2**20  # tensors above this many bytes get a file of their own, shared by successive versions
 
