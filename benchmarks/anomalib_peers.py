@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from continuad.data.synthetic import Pictures
 from continuad.detector import Detector
+from continuad.detectors.draem import initialise
 from continuad.stats import Policy
 from continuad.teachers import load_teacher
 from continuad.types import Batch, Prediction
@@ -94,6 +95,22 @@ class MendedDraem(Draem):
     """
 
     focal = WholeFocal
+
+
+class StartedDraem(MendedDraem):
+    """MendedDraem whose weights also start as the original's, which anomalib leaves to torch's defaults."""
+
+    def __init__(
+        self,
+        image_size: int | tuple[int, int] = 256,
+        width: float = 1.0,
+        textures: str | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(image_size, width, textures, seed)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.model.apply(initialise)
 
 
 class EfficientAd(Detector):

@@ -66,7 +66,7 @@ class Draem(Detector):
             torch.manual_seed(seed)
             self.repair = Repair(max(1, round(128 * width)))
             self.segment = Segment(max(1, round(64 * width)))
-            self.apply(_initialise)
+            self.apply(initialise)
         self.to(memory_format=torch.channels_last)
         self.eval()  # only learning moves the statistics of batch normalisation
 
@@ -233,7 +233,7 @@ def _enlarge(x: Tensor, size: torch.Size) -> Tensor:
     return F.interpolate(x, size, mode="bilinear", align_corners=True)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """The original's: normal weights, of mean 1 in batch normalisation."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
