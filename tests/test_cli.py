@@ -202,6 +202,23 @@ def test_a_settings_file_stands_in_for_options_and_the_command_line_goes_first(t
     assert rows[rows.metric == "additional_mb"].value.max() == pytest.approx(256 * (9 * 9 + 9) * 4 / 1e6, rel=1e-3)
 
 
+def test_scenario_groups_and_unknown_products_from_the_command_line(products: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = ("--groups", "2x1", "--scenario", "class", "--unknown", str(products[2]), "--strategy", "naive,pertask")
+    done = continuad("bench", *map(str, products[:2]), *asked, "--out", str(out), *SMALL)
+    assert done.returncode == 0, done.stderr
+    rows = pd.read_csv(out / "rows.csv", na_filter=False)
+    assert set(rows.strategy) == {"pertask"}
+    assert set(rows.after_name) == {"cable + bottle"}
+    assert set(rows[rows.metric == "pixel_auroc"].on_name) == {"cable", "bottle"}
+    assert 0 <= rows[rows.metric == "unknown_auroc"].value.item() <= 1
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "padim × naive does not apply: Naive does not infer the task" in page
+    assert "All products are learned at once" in page
+    other = continuad("bench", *map(str, products[:2]), *asked[:2], "--out", str(out), *SMALL)
+    assert "other settings" in other.stderr
+
+
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "part").mkdir()
     for i in range(4):
@@ -264,6 +281,9 @@ def test_list_names_every_pair() -> None:
         (["bench", "x", "--strategy", "naive,pertask:furthest"], "furthest"),
         (["bench", "x", "--device", "quantum"], "device 'quantum' cannot be used"),
         (["bench", "--stream", "realset", "--root", "."], "missing"),
+        (["bench", "x", "--scenario", "klass"], "there are task, domain, class"),
+        (["bench", "x", "--groups", "2-1"], "add up to 1"),
+        (["bench", "x", "--unknown", "x"], "is learned in the stream"),
         (["bench", "x", "--image-size", "big"], "HEIGHTxWIDTH"),
         (["bench", "x", "--set", "channels=3"], "NAME.OPTION=VALUE"),
         (["report", "nowhere"], "nowhere"),

@@ -17,6 +17,7 @@ from continuad.errors import ContinuadError
 from continuad.metrics import continual
 from continuad.metrics.image import f1_max, image_ap, image_auroc
 from continuad.names import make_strategy
+from continuad.report.paired import holm
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -61,6 +62,12 @@ def test_the_protocol_pages_worked_numbers() -> None:
     assert round(continual.relative_forgetting(r), 3) == 0.458
     assert continual.backward_transfer(r) == pytest.approx(-0.4)
     assert round(continual.relative_gap(0.8 / 1.5, 0.8), 3) == 0.333
+    together = np.array([[nan, nan, nan], [0.9, 0.8, nan], [0.6, 0.8, 0.7]])
+    assert continual.average(together) == pytest.approx(0.7)
+    assert continual.forgetting(together) == pytest.approx(0.15)
+    assert continual.backward_transfer(together) == pytest.approx(-0.15)
+    assert holm(np.array([0.01, 0.03, 0.04])) == pytest.approx([0.03, 0.06, 0.06])
+    assert round(image_auroc([0.2, 0.9, 0.8, 1.5, 3], [0, 0, 1, 1, 1]), 3) == 0.833
 
 
 def test_no_page_names_a_local_path() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,6 +71,29 @@ def bench(
     look_ahead: Annotated[
         bool, typer.Option(help="Test products that are still to come, too, for forward transfer.")
     ] = False,
+    scenario: Annotated[
+        str,
+        typer.Option(
+            help="task: strategies that can use the true task are given it; domain: those that need it are left out; "
+            "class: those that do not infer it are left out. Default: each strategy in its own way.",
+            show_default=False,
+        ),
+    ] = "",
+    groups: Annotated[
+        str,
+        typer.Option(
+            help="Products learned together as one task: 14-1 (14, then 1 a task), 10-5, 10-1x5 (10, then five times "
+            "1), 3x5 (five tasks of 3). Default: one product a task.",
+            show_default=False,
+        ),
+    ] = "",
+    unknown: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of a product that is never learned, to see whether it is noticed; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--set", help="Further option, e.g. padim.channels=350.", show_default=False),
@@ -112,6 +135,9 @@ def bench(
         "device": device,
         "skip_unreadable": skip_unreadable,
         "look_ahead": look_ahead,
+        "scenario": scenario,
+        "groups": groups,
+        "unknown": tuple(map(str, unknown or ())),
         "options": _options(option or []),
     }
     said = {name for name in context.params if _was_said(context, name)}
@@ -122,25 +148,31 @@ def bench(
 
 def run_settings(settings: Settings, out: Path, keep_models: bool) -> None:
     from continuad.benchmark.grid import cells, run_grid
+    from continuad.benchmark.lessons import group_sizes
+    from continuad.benchmark.unknown import refuse_learned
     from continuad.data.discover import discover_all
-    from continuad.data.stream import open_stream, orders
+    from continuad.data.stream import Stream, open_stream, orders
 
     root = Path(settings.root) if settings.root else None
     folders = product_folders([Path(f) for f in settings.folders], settings.stream, root)
     grid, refused = cells(settings)  # builds every pair once: mistakes are found before anything is written
+    learned = discover_all(folders)
+    lessons = len(group_sizes(settings.groups, len(learned)))
+    if settings.unknown:
+        refuse_learned(discover_all(settings.unknown), learned)
     _same_settings(settings, out)
     notes = [f"{pair} does not apply: {reason}" for pair, reason in refused.items()]
-    products = [product.name for product in discover_all(folders)]
+    products = [product.name for product in learned]
 
     def write_settings() -> None:
         settings.write(out / "settings.toml", shlex.join(["continuad", *sys.argv[1:]]), products, notes)
 
     write_settings()
-    with BenchBars(len(grid), len(folders)) as bars:
+    with BenchBars(len(grid), lessons) as bars:
 
-        def tasks_of(seed: int, order: int) -> list[Task]:
+        def opened(some: Iterable[str | Path], seed: int) -> Stream:
             stream = open_stream(
-                folders,
+                some,
                 image_size=settings.image_size,
                 val_share=settings.val_share,
                 seed=seed,
@@ -150,11 +182,25 @@ def run_settings(settings: Settings, out: Path, keep_models: bool) -> None:
             if fresh := [note for note in stream.notes if note not in notes]:
                 notes.extend(fresh)
                 write_settings()
+            return stream
+
+        def tasks_of(seed: int, order: int) -> list[Task]:
+            stream = opened(folders, seed)
             turn = orders(len(stream), settings.orders)[order]
             return [replace(stream[i], index=place) for place, i in enumerate(turn)]
 
+        unknown = opened(settings.unknown, 0) if settings.unknown else []
         try:
-            run_grid(settings, grid, out, tasks_of, keep_models=keep_models, notify=bars.step, on_cell=bars.cell)
+            run_grid(
+                settings,
+                grid,
+                out,
+                tasks_of,
+                unknown=unknown,
+                keep_models=keep_models,
+                notify=bars.step,
+                on_cell=bars.cell,
+            )
         except KeyboardInterrupt:
             err_console.print("stopped; the same command goes on where it was")
             raise typer.Exit(130) from None

@@ -42,6 +42,9 @@ class Settings:
         threshold: "far:RATE" or "area:PIXELS", see `thresholds`.
         skip_unreadable: go on without files that cannot be decoded (they are named).
         look_ahead: measure tasks that are still to come as well, for forward transfer.
+        scenario: what strategies are told of the task: "task", "domain" or "class"; "": each in its own way.
+        groups: products learned together, such as "10-5"; "": one product a task.
+        unknown: folders of products that are never learned, to be told apart from those that are.
         options: further constructor options, as {"padim.channels": 350}.
     """
 
@@ -65,6 +68,9 @@ class Settings:
     threshold: str = "far:0.01"
     skip_unreadable: bool = False
     look_ahead: bool = False
+    scenario: str = ""
+    groups: str = ""
+    unknown: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
     def common_options(self, seed: int) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from continuad.metrics.continual import (
     forgetting,
     forward_transfer,
     intransigence,
+    learned_at,
     relative_forgetting,
     relative_gap,
+    when_learned,
 )
 
 NA = math.nan
@@ -108,6 +110,49 @@ def test_relative_gap_without_a_standard_is_not_available() -> None:
     assert math.isnan(relative_gap(NA, 0.5))
     assert math.isnan(relative_gap(0.5, NA))
     assert relative_gap(0.8, 0.5) == pytest.approx(-0.6)
+
+
+# Products 0 and 1 are learned together, then 2 and 3, then 4: a row for each lesson, at its last product.
+TOGETHER = np.array(
+    [
+        [NA, NA, NA, NA, NA],
+        [0.9, 0.8, NA, NA, NA],
+        [NA, NA, NA, NA, NA],
+        [0.6, 0.8, 0.7, 0.5, NA],
+        [0.5, 0.9, 0.6, 0.5, 0.4],
+    ]
+)
+
+
+def test_tasks_learned_together_count_from_their_lesson() -> None:
+    assert learned_at(TOGETHER).tolist() == [1, 1, 3, 3, 4]
+    assert when_learned(TOGETHER) == pytest.approx([0.9, 0.8, 0.7, 0.5, 0.4])
+    assert average(TOGETHER) == pytest.approx(2.9 / 5)
+    assert average(TOGETHER, after=1) == pytest.approx(0.85)
+    assert forgetting(TOGETHER) == pytest.approx((0.4 - 0.1 + 0.1 + 0.0) / 4)
+    assert forgetting(TOGETHER, after=3) == pytest.approx((0.3 + 0.0) / 2), "2 and 3 have just been learned"
+    assert math.isnan(forgetting(TOGETHER, after=1)), "the first lesson has nothing before it"
+    assert relative_forgetting(TOGETHER) == pytest.approx((0.4 / 0.9 - 0.1 / 0.8 + 0.1 / 0.7) / 4)
+    assert backward_transfer(TOGETHER) == pytest.approx((-0.4 + 0.1 - 0.1 + 0.0) / 4)
+    assert backward_transfer(TOGETHER, after=3) == pytest.approx(-0.15)
+    assert intransigence([1.0] * 5, TOGETHER) == pytest.approx([0.1, 0.2, 0.3, 0.5, 0.6])
+    for function in (average, forgetting, backward_transfer):
+        assert math.isnan(function(TOGETHER, after=2)), "no lesson ends there"
+
+
+def test_tasks_learned_together_are_looked_at_before_their_lesson() -> None:
+    ahead = TOGETHER.copy()
+    ahead[1, 2:], ahead[3, 4] = (0.2, 0.3, 0.1), 0.2
+    # 2 and 3 after the first lesson, 4 after the second.
+    assert forward_transfer(ahead, [0.1] * 5) == pytest.approx((0.1 + 0.2 + 0.1) / 3)
+    assert forgetting(ahead) == pytest.approx(forgetting(TOGETHER))
+    assert forgetting(ahead, after=3) == pytest.approx(0.15)
+    assert when_learned(ahead) == pytest.approx(when_learned(TOGETHER))
+
+
+def test_a_lesson_that_is_not_over_has_no_row() -> None:
+    assert learned_at(TOGETHER[:3, :3]).tolist() == [1, 1, 3]
+    assert when_learned(TOGETHER[:3, :3]) == pytest.approx([0.9, 0.8, NA], nan_ok=True)
 
 
 def test_errors_say_what_is_wrong() -> None:

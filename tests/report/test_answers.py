@@ -65,6 +65,23 @@ def test_a_run_that_was_only_looked_at_in_the_end_is_open() -> None:
     assert answer("naive", [[NAN], [0.5, 0.6]], ["a", "b"]).verdict == "open"
 
 
+def test_products_of_the_last_lesson_are_no_earlier_ones() -> None:
+    table = [[0.9], [NAN, NAN], [0.7, 0.8, 0.6]]
+    rows = frame([row for row in run_rows("naive", {"pixel_f1_max": table}, ["a", "b", "c"]) if row["after_task"] != 1])
+    assert list(changes(rows, "pixel_f1_max", "padim", "naive").index) == ["a"]
+    at_once = rows[rows["after_task"] == 2]
+    (one,) = answers(at_once, over_seeds(summarise(at_once)), "pixel_f1_max")
+    assert one.sentence.startswith("All products are learned at once")
+
+
+def test_what_a_scenario_leaves_out_is_said() -> None:
+    rows = line()
+    means = over_seeds(summarise(rows))
+    said = not_available(rows, means, {"scenario": "task", "unknown": ["parts/pin"]})
+    assert any(text.startswith("Task accuracy: in the scenario task") for text in said)
+    assert any(text.startswith("Unknown products told apart, for single, naive, pertask") for text in said)
+
+
 def test_the_headline_sums_up_all_strategies() -> None:
     rows = line()
     found = answers(rows, over_seeds(summarise(rows)), "pixel_f1_max")

@@ -42,6 +42,21 @@ def test_bl_127_the_matrix_picture_is_labelled_in_training_order() -> None:
     assert axes.get_ylim()[0] > axes.get_ylim()[1], "time runs downwards"
 
 
+def test_a_lesson_of_several_products_is_one_row_of_the_matrix() -> None:
+    table = [[np.nan], [0.9, 0.8], [0.6, 0.8, 0.7]]
+    names = ["a washer of brass", "bolt", "nut"]
+    rows = frame([row for row in run_rows("naive", {"pixel_f1_max": table}, names) if row["after_task"] > 0])
+    axes = heat_matrix(rows, "pixel_f1_max", "padim", "naive").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a washer… +1", "nut"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a washer of…", "bolt", "nut"]
+    cells = {tuple(map(int, text.get_position())): text.get_text() for text in axes.texts}
+    assert cells == {(0, 0): ".90", (1, 0): ".80", (0, 1): ".60", (1, 1): ".80", (2, 1): ".70"}
+    (drawn,) = trend(rows, "pixel_f1_max", "padim").axes[0].lines
+    np.testing.assert_allclose(drawn.get_xydata(), [[2, 0.85], [3, 0.7]])
+    at_once = rows[rows["after_task"] == 2]
+    assert [drawing.section for drawing in all_figures(at_once, summarise(at_once))] == ["bars", "products"]
+
+
 def test_bars_show_quality_memory_and_time() -> None:
     quality, memory, time = bars(summarise(line())).axes
     assert {text.get_text() for text in quality.texts} == {"0.865", "0.690", "0.790"}

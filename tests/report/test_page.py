@@ -27,6 +27,7 @@ notes = ["bolt: 2 images have no mask"]
 processor = "A < B & C"
 """
 HOSTILE = ["good/<img src=x onerror=alert(2)>.png", "crack/ü.png"]
+NAN = float("nan")
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
@@ -116,8 +117,45 @@ def test_a_whole_folder_becomes_a_page_tables_and_figures(full: tuple[Path, Told
 def test_the_answer_comes_first(full: tuple[Path, Told]) -> None:
     _, outline = read(full[0])
     sections = [name for name in outline.ids if not re.match(r"f\d+-", name)]
-    expected = "answers results costs trends matrices gallery products missing settings glossary"
+    expected = "answers results differences costs trends matrices gallery products missing settings glossary"
     assert sections == expected.split()
+
+
+def test_differences_are_listed_with_how_many_were_tested(tmp_path: Path) -> None:
+    scores = {"naive": (0.5, 0.6, 0.7), "pertask": (0.6, 0.8, 1.0)}
+    runs = [
+        run_rows(name, {"pixel_f1_max": [[v], [v, v]]}, ["washer", "bolt"], seed=seed)
+        for name, found in scores.items()
+        for seed, v in enumerate(found)
+    ]
+    text, _ = read(write_report(write_results(tmp_path, frame(*runs))))
+    section = text[text.index("Two strategies with the same detector") :]
+    assert "1 comparison was made" in section
+    assert "PixelF1(best)naivepertask3−0.2000.1000.0740.074" in section.replace(" ", "")
+    assert pd.read_csv(tmp_path / "paired.csv").p.item() == pytest.approx(0.0742, abs=1e-4)
+
+
+def test_one_seed_says_nothing_of_chance(tmp_path: Path) -> None:
+    rows = frame(*(run_rows(name, {"pixel_f1_max": TWO}, ["washer", "bolt"]) for name in ("naive", "pertask")))
+    _, outline = read(write_report(write_results(tmp_path, rows)))
+    assert "differences" not in outline.ids
+    assert not (tmp_path / "paired.csv").exists()
+
+
+def test_products_learned_together_and_products_never_learned(tmp_path: Path) -> None:
+    table = [[NAN], [0.9, 0.8], [0.6, 0.8, 0.7]]
+    runs = run_rows("pertask", {"pixel_f1_max": table, "task_accuracy": table}, ["washer", "bolt", "nut"])
+    rows = frame([row for row in runs if row["after_task"] > 0])
+    whole = {"run": rows.run[0], "detector": "padim", "strategy": "pertask", "seed": 0, "order": 0, "after_task": 2}
+    whole |= {"after_name": "nut", "on_task": -1, "on_name": "", "metric": "unknown_auroc", "value": 0.875}
+    write_results(tmp_path, pd.concat([rows, pd.DataFrame([whole])], ignore_index=True), 'unknown = ["parts/pin"]')
+    text, _ = read(write_report(tmp_path))
+    assert "washer fell from 0.90 to 0.60" in text
+    assert "1 of 2 earlier products lost more" in text
+    section = text[text.index("Strategies that infer the product") :]
+    assert "Unknown productstold apart (AUROC)" in section
+    assert "0.875" in section
+    assert "Unknown products told apart, for" not in text
 
 
 def test_rows_csv_will_do_and_odd_names_survive(tmp_path: Path) -> None:

@@ -86,16 +86,25 @@ def _f1(decided: np.ndarray, truth: np.ndarray) -> float:
 
 
 def evaluate(
-    strategy: Strategy, task: Task, store: FeatureStore | None = None, *, learned: bool = True
+    strategy: Strategy,
+    task: Task,
+    store: FeatureStore | None = None,
+    *,
+    learned: bool = True,
+    told: bool | None = None,
 ) -> tuple[Values, Outcome]:
     """All values of one task under a strategy, and the predictions behind them.
 
     Strategies that infer the task are also measured with the true task given ("oracle_..."): the difference
     is what wrong routes cost. A task still to come (`learned` false) has no expert to give.
+
+    Args:
+        told: the strategy is given the true task, and nothing is inferred; None: if it needs it.
     """
-    outcome = look(strategy, task, told=strategy.needs_task, store=store)
+    told = strategy.needs_task if told is None else told
+    outcome = look(strategy, task, told=told, store=store)
     values = measure(outcome, task)
-    if outcome.tasks is None or not learned:
+    if outcome.tasks is None or told or not learned:
         return values, outcome
     right = outcome.tasks == task.index
     oracle = values if right.all() else measure(look(strategy, task, told=True, store=store), task)
@@ -120,13 +129,13 @@ def compare_routers(strategy: Strategy, task: Task) -> Values:
     return values
 
 
-def inference_ms(strategy: Strategy, task: Task, repeats: int = 10) -> float:
+def inference_ms(strategy: Strategy, task: Task, told: bool, repeats: int = 10) -> float:
     """Median milliseconds for one image alone, from uint8 tensor to map, after warming up."""
     images = [task.test.__getitems__([i % len(task.test)]).image for i in range(repeats + 2)]
-    told = task.index if strategy.needs_task else None
+    given = task.index if told else None
     times = []
     for image in images:
         start = time.perf_counter()
-        strategy.predict(image.to(strategy.detector.device), told).score.cpu()
+        strategy.predict(image.to(strategy.detector.device), given).score.cpu()
         times.append(time.perf_counter() - start)
     return 1000 * float(np.median(times[2:]))

@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from continuad.benchmark.run import COLUMNS, Notify, Rows, run, run_name, stream_stamp
+from continuad.benchmark.run import COLUMNS, Notify, Rows, run, run_name, run_stamp
+from continuad.benchmark.scenario import left_out
 from continuad.errors import ContinuadError
 from continuad.features import FeatureStore
 from continuad.files import replace_file
@@ -48,7 +49,8 @@ def cells(settings: Settings) -> tuple[list[Cell], dict[str, str]]:
     """
     refused = {}
     for detector, strategy in product(settings.detector, settings.strategy):
-        if reason := refusal(strategy, detector):
+        kind = find_strategy(split_value(strategy)[0])
+        if reason := refusal(strategy, detector) or left_out(settings.scenario, kind):
             refused[f"{detector} × {strategy}"] = reason
     grid = product(range(settings.orders), settings.seeds, settings.detector, settings.strategy)
     kept = [Cell(d, s, seed, order) for order, seed, d, s in grid if f"{d} × {s}" not in refused]
@@ -83,6 +85,7 @@ def run_grid(
     out: Path,
     open_stream: OpenStream,
     *,
+    unknown: Sequence[Task] = (),
     keep_models: bool = False,
     notify: Notify | None = None,
     on_cell: Callable[[Cell, int, int], None] | None = None,
@@ -92,6 +95,7 @@ def run_grid(
     Args:
         grid: the runs that `cells` gave for these settings.
         open_stream: gives the tasks for (seed, order).
+        unknown: products that are never learned, see `run`.
         keep_models: leave each run's model in `out/runs/<run>`; else only its rows stay.
         on_cell: called with (cell, its number, how many there are) when a run begins.
 
@@ -106,7 +110,7 @@ def run_grid(
             on_cell(cell, number, len(grid))
         if opened != (cell.seed, cell.order):
             stream, opened = list(open_stream(cell.seed, cell.order)), (cell.seed, cell.order)
-            stamp = stream_stamp(stream)
+            stamp = run_stamp(stream, settings.scenario, settings.groups, unknown)
         strategy = build(settings, cell)
         folder = out / "runs" / run_name(strategy, cell.strategy, cell.order)
         identity = {"stream": stamp, **describe(strategy)}
@@ -123,6 +127,9 @@ def run_grid(
             on_rows=lambda _: write_rows(out),
             store=store,
             look_ahead=settings.look_ahead,
+            scenario=settings.scenario,
+            groups=settings.groups,
+            unknown=unknown,
         )
         _finish(folder, identity, rows.to_dict("records"), keep_models)
     write_rows(out)

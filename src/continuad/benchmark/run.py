@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import pandas as pd
 import continuad
 from continuad.benchmark.evaluate import compare_routers, evaluate, inference_ms
 from continuad.benchmark.examples import save_examples
+from continuad.benchmark.lessons import group_sizes, lessons_of
+from continuad.benchmark.scenario import is_told
+from continuad.benchmark.unknown import unknown_auroc
 from continuad.checkpoint import Checkpoint
 from continuad.cost import footprint
 from continuad.errors import ContinuadError
@@ -52,11 +56,14 @@ def run(
     on_rows: Callable[[Rows], None] | None = None,
     store: FeatureStore | None = None,
     look_ahead: bool = False,
+    scenario: str = "",
+    groups: str = "",
+    unknown: Sequence[Task] = (),
 ) -> pd.DataFrame:
     """Learn the stream task after task and measure all tasks seen after each.
 
     Args:
-        stream: tasks, in the order they are learned.
+        stream: tasks, one a product, in the order they are learned.
         strategy: an untrained strategy around its detector.
         into: folder of this run's state. After every task model and rows are saved there in one atomic
             step, and every minute what a gradient detector has learned of a task so far; calling again with
@@ -68,45 +75,61 @@ def run(
         on_rows: called with all rows so far after every task.
         store: where features of test images are kept between runs.
         look_ahead: measure tasks that are still to come as well, for forward transfer (not for strategies
-            that must be told the task: they have no model to ask).
+            that are told the task: they have no model to ask).
+        scenario: what strategies are told of the task, see `scenario.SCENARIOS`; "": each in its own way.
+        groups: products that are learned together as one task, see `group_sizes`; "": none.
+        unknown: products that are never learned; after the last task it is measured how well they are told apart.
 
     Returns:
-        The rows: one value each, columns as in `COLUMNS`; on_task -1 is about the run as a whole.
+        The rows: one value each, columns as in `COLUMNS`; on_task -1 is about the run as a whole. Both task columns
+        count products: after_task is the last one of those learned so far.
 
     Raises:
-        ContinuadError: `into` holds another run, or cannot be written.
+        ContinuadError: `into` holds another run, or cannot be written; the strategy takes no part in the scenario;
+            the groups do not fit the stream.
     """
     if not stream:
         raise ContinuadError("the stream is empty: give at least one task")
     label = label or name_of(strategy)
     run_id = run_name(strategy, label, order)
-    stamp = stream_stamp(stream)
+    stamp = run_stamp(stream, scenario, groups, unknown)
+    told = is_told(scenario, strategy)
+    lessons = lessons_of(stream, group_sizes(groups, len(stream)))
+    products = [replace(stream[place], index=lesson.task.index) for lesson in lessons for place in lesson.places]
     store = store or FeatureStore()
     rows, start = _resume(strategy, into, stamp) if into else ([], 0)
-    for task in strategy.view(stream)[start:]:
+    for task in strategy.view([lesson.task for lesson in lessons])[start:]:
         say = None if notify is None else _prefixed(notify, f"learning {task.name}")
         half = _checkpoint(strategy, into, stamp, task) if into else None
         spent = _learn(strategy, task, half, say)
-        last = task.index == len(stream) - 1
-        ahead = look_ahead and not strategy.needs_task
-        looked_at = stream if ahead else stream[: task.index + 1]
-        found = _look_at(strategy, looked_at, task.index, last, examples and examples / run_id, notify, store)
-        found[task.index] |= spent
-        found[-1] = _costs(strategy, stream[task.index])
-        names = {i: t.name for i, t in enumerate(stream)} | {-1: ""}
-        base: dict[str, Any] = {"run": run_id, "detector": name_of(strategy.detector), "strategy": label}
-        base |= {"seed": strategy.seed, "order": order, "after_task": task.index, "after_name": task.name}
-        rows += [
-            base | {"on_task": on, "on_name": names[on], "metric": metric, "value": value}
-            for on, values in found.items()
-            for metric, value in values.items()
-        ]
+        *others, newest = lessons[task.index].places
+        last = newest == len(stream) - 1
+        looked_at = products if look_ahead and not told else products[: newest + 1]
+        found = _look_at(strategy, looked_at, newest, told, last, examples and examples / run_id, notify, store)
+        found[newest] |= spent
+        for place in others:
+            found[place]["steps"] = spent["steps"]
+        found[-1] = _costs(strategy, products[newest], told)
+        if last and unknown and (apart := unknown_auroc(strategy, products, unknown, store)) is not None:
+            found[-1]["unknown_auroc"] = apart
+        about = {"run": run_id, "detector": name_of(strategy.detector), "strategy": label, "seed": strategy.seed}
+        about |= {"order": order, "after_task": newest, "after_name": task.name}
+        rows += _rows(about, found, stream)
         if into and half:
             save_model(strategy, into, {"stream": stamp, "cursor": task.index + 1, "rows": rows})
             half.remove()
         if on_rows:
             on_rows(rows)
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _rows(about: dict[str, Any], found: dict[int, dict[str, float]], stream: Sequence[Task]) -> Rows:
+    names = {i: task.name for i, task in enumerate(stream)} | {-1: ""}
+    return [
+        about | {"on_task": on, "on_name": names[on], "metric": metric, "value": value}
+        for on, values in found.items()
+        for metric, value in values.items()
+    ]
 
 
 def run_name(strategy: Strategy, label: str, order: int) -> str:
@@ -127,12 +150,20 @@ def stream_stamp(stream: Sequence[Task]) -> str:
     return digest.hexdigest()
 
 
+def run_stamp(stream: Sequence[Task], scenario: str = "", groups: str = "", unknown: Sequence[Task] = ()) -> str:
+    """What tells runs of one strategy apart: the stream's hash, and what is asked beyond the usual."""
+    asked = {"scenario": scenario, "groups": groups, "unknown": stream_stamp(unknown) if unknown else ""}
+    return " ".join([stream_stamp(stream), *(f"{name}={value}" for name, value in asked.items() if value)])
+
+
 def _resume(strategy: Strategy, into: Path, stamp: str) -> tuple[Rows, int]:
     if not (into / MANIFEST).exists():
         return [], 0
     extra = load_into(strategy, into)
     if extra.get("stream") != stamp:
-        raise ContinuadError(f"{into} holds a run on other images or another order; choose another output folder")
+        raise ContinuadError(
+            f"{into} holds a run on other images, in another order or tested otherwise; choose another output folder"
+        )
     return extra["rows"], extra["cursor"]
 
 
@@ -152,33 +183,35 @@ def _learn(strategy: Strategy, task: Task, half: Checkpoint | None, say: Progres
 
 def _look_at(
     strategy: Strategy,
-    tasks: Sequence[Task],
-    after: int,
+    products: Sequence[Task],
+    newest: int,
+    told: bool,
     last: bool,
     examples: Path | None,
     notify: Notify | None,
     store: FeatureStore,
 ) -> dict[int, dict[str, float]]:
+    """Values of every product by its place in the stream; a product's index is the task it is learned in."""
     found: dict[int, dict[str, float]] = {}
-    for task in tasks:
+    for place, product in enumerate(products):
         if notify:
-            notify(f"testing {task.name}", task.index, len(tasks))
-        found[task.index] = {}
-        if not len(task.test):
+            notify(f"testing {product.name}", place, len(products))
+        found[place] = {}
+        if not len(product.test):
             continue
-        found[task.index], outcome = evaluate(strategy, task, store, learned=task.index <= after)
-        if last and strategy.routers:
-            found[task.index] |= compare_routers(strategy, task)
+        found[place], outcome = evaluate(strategy, product, store, learned=place <= newest, told=told)
+        if last and not told:
+            found[place] |= compare_routers(strategy, product)
         if last and examples:
-            save_examples(examples, task, outcome, strategy.limits(task.index))
+            save_examples(examples, replace(product, index=place), outcome, strategy.limits(product.index))
     return found
 
 
-def _costs(strategy: Strategy, task: Task) -> dict[str, float]:
+def _costs(strategy: Strategy, product: Task, told: bool) -> dict[str, float]:
     weight = footprint(strategy)
     values = {"architecture_mb": weight.architecture, "additional_mb": weight.additional}
-    if len(task.test):
-        values["inference_ms"] = inference_ms(strategy, task)
+    if len(product.test):
+        values["inference_ms"] = inference_ms(strategy, product, told)
     return values
 
 

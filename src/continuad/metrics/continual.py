@@ -5,6 +5,9 @@ counted from 0 in the order of training. NaN means not evaluated (usually above 
 available (a task without defects in its test set). Such a value drops out of every mean; where nothing is
 left the result is NaN. No function warns.
 
+Tasks that are learned together, as one lesson, share the row of the last of them; the rows of the others are
+empty. R says so by itself: a task was learned at the first row from its own on that has any value.
+
 The example used below, three tasks:
 
     R = 0.90   -     -        after task 0
@@ -34,7 +37,7 @@ def average(R: ArrayLike, after: int = -1) -> float:
 def forgetting(R: ArrayLike, after: int = -1) -> float:
     """Mean over the earlier tasks of their best value so far minus their value now.
 
-    For each task j < after: max over stages l < after of R[l, j], minus R[after, j]. Negative when later
+    For each task j learned before: max over stages l < after of R[l, j], minus R[after, j]. Negative when later
     tasks have helped; NaN for the first stage. Chaudhry et al., "Riemannian Walk", ECCV 2018.
 
     Example: task 0 falls from 0.90 to 0.50, task 1 rises from 0.80 to 0.90: (0.40 - 0.10) / 2 = 0.15.
@@ -60,7 +63,7 @@ def relative_forgetting(R: ArrayLike, after: int = -1) -> float:
 
 
 def backward_transfer(R: ArrayLike, after: int = -1) -> float:
-    """Mean over the earlier tasks of their value now minus their value when just learned.
+    """Mean over the earlier tasks of their value now minus their value when just learned (`when_learned`).
 
     Negative values are forgetting. NaN for the first stage.
     Lopez-Paz and Ranzato, "Gradient Episodic Memory", NeurIPS 2017.
@@ -68,13 +71,14 @@ def backward_transfer(R: ArrayLike, after: int = -1) -> float:
     Example: ((0.50 - 0.90) + (0.90 - 0.80)) / 2 = -0.15.
     """
     matrix, now = _matrix(R, after)
-    return _mean((matrix[now] - matrix.diagonal())[:now])
+    return _mean((matrix[now] - when_learned(matrix))[learned_at(matrix) < now])
 
 
 def forward_transfer(R: ArrayLike, baseline: ArrayLike) -> float:
     """Mean over all tasks but the first of the value just before learning it minus an untaught model's.
 
-    Needs R[j-1, j], the evaluation of tasks to come. Same paper as `backward_transfer`.
+    Needs R[j-1, j] (at the stage before the task's lesson), the evaluation of tasks to come. Same paper as
+    `backward_transfer`.
 
     Args:
         R: (T, T).
@@ -84,11 +88,15 @@ def forward_transfer(R: ArrayLike, baseline: ArrayLike) -> float:
     """
     matrix, _ = _matrix(R, -1)
     untaught = _per_task(baseline, matrix, "baseline")
-    return _mean(matrix.diagonal(offset=1) - untaught[1:])
+    tasks, stages = np.arange(len(matrix)), _stages(matrix)
+    before = np.searchsorted(stages, tasks)  # how many stages there were before the task's own
+    later = tasks[before > 0]
+    return _mean(matrix[stages[before[later] - 1], later] - untaught[later])
 
 
 def intransigence(reference: ArrayLike, R: ArrayLike) -> Matrix:
-    """How much worse each task is learned in the stream than by a reference model: reference[k] - R[k, k].
+    """How much worse each task is learned in the stream than by a reference model: reference[k] - R[k, k]
+    (`when_learned`).
 
     The reference is a model that had the data of all tasks up to k at once. Chaudhry et al., ECCV 2018.
 
@@ -102,7 +110,27 @@ def intransigence(reference: ArrayLike, R: ArrayLike) -> Matrix:
     Example: reference (0.90, 0.85, 0.80) gives (0.00, 0.05, 0.10).
     """
     matrix, _ = _matrix(R, -1)
-    return _per_task(reference, matrix, "reference") - matrix.diagonal()
+    return _per_task(reference, matrix, "reference") - when_learned(matrix)
+
+
+def learned_at(R: ArrayLike) -> NDArray[np.int64]:
+    """The row of each task's lesson, (T,); T for a task whose lesson has no row yet.
+
+    Example: where tasks 0 and 1 are learned together and then 2, rows 1 and 2 have values: (1, 1, 2).
+    """
+    matrix, _ = _matrix(R, -1)
+    stages = np.append(_stages(matrix), len(matrix))
+    return stages[np.searchsorted(stages, np.arange(len(matrix)))]
+
+
+def when_learned(R: ArrayLike) -> Matrix:
+    """Each task's value just after its lesson, (T,): the diagonal of R, where every task is a lesson of its own.
+
+    Example: (0.90, 0.80, 0.70).
+    """
+    matrix, _ = _matrix(R, -1)
+    padded = np.pad(matrix, ((0, 1), (0, 0)), constant_values=np.nan)
+    return padded[learned_at(matrix), np.arange(len(matrix))]
 
 
 def relative_gap(value: float, single: float) -> float:
@@ -131,10 +159,16 @@ def _per_task(values: ArrayLike, matrix: Matrix, name: str) -> Matrix:
 
 
 def _best_and_now(R: ArrayLike, after: int) -> tuple[Matrix, Matrix]:
-    """For the tasks before stage `after`: best value at an earlier stage, and the value at that stage."""
+    """For the tasks learned before stage `after`: best value at an earlier stage, and the value at that stage."""
     matrix, now = _matrix(R, after)
+    earlier = learned_at(matrix) < now
     # fmax passes over NaN unless all are NaN; an initial NaN keeps it silent for no stages at all.
-    return np.fmax.reduce(matrix[:now, :now], axis=0, initial=np.nan), matrix[now, :now]
+    return np.fmax.reduce(matrix[:now, earlier], axis=0, initial=np.nan), matrix[now, earlier]
+
+
+def _stages(matrix: Matrix) -> NDArray[np.int64]:
+    """Rows that have any value."""
+    return np.flatnonzero(~np.isnan(matrix).all(axis=1))
 
 
 def _mean(values: Matrix) -> float:

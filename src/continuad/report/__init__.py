@@ -21,15 +21,17 @@ from continuad.report.files import (
 )
 from continuad.report.gallery import gallery
 from continuad.report.page import Shown, render
+from continuad.report.paired import paired
 from continuad.report.pictures import budget, shots
 from continuad.report.tables import matrix, over_seeds, summarise, task_names
 from continuad.report.thesis import comparison_table, thesis_table
 
-__all__ = ["comparison_table", "matrix", "over_seeds", "summarise", "thesis_table", "write_report"]
+__all__ = ["comparison_table", "matrix", "over_seeds", "paired", "summarise", "thesis_table", "write_report"]
 
 
 def write_report(directory: Path, progress: Callable[[str, int, int], None] | None = None) -> Path:
-    """Write summary.csv, summary_seeds.csv, figures/ and report.html into a results folder.
+    """Write summary.csv, summary_seeds.csv, figures/ and report.html into a results folder, and paired.csv where
+    strategies have several runs in common.
 
     Works on a run that is still going, too. Each file is replaced in one step.
 
@@ -46,7 +48,10 @@ def write_report(directory: Path, progress: Callable[[str, int, int], None] | No
     directory = Path(directory)
     rows, settings = load_rows(directory), load_settings(directory)
     summary = summarise(rows)
-    for name, table in (("summary.csv", summary), ("summary_seeds.csv", over_seeds(summary))):
+    differences = paired(summary)
+    tables = {"summary.csv": summary, "summary_seeds.csv": over_seeds(summary)}
+    tables |= {"paired.csv": differences} if len(differences) else {}
+    for name, table in tables.items():
         replace_file(directory / name, partial(table.to_csv, index=False))
     drawings = all_figures(rows, summary)
     total, figures = len(drawings) + len(summary) + 1, []
@@ -63,7 +68,7 @@ def write_report(directory: Path, progress: Callable[[str, int, int], None] | No
         _write(directory / "figures" / f"{drawing.name}.svg", figures[-1][1])
     galleries = _galleries(directory, rows, summary, lambda done: say("drawing galleries", len(drawings) + done))
     say("writing the page", total - 1)
-    html = render(rows, summary, settings, figures, galleries, directory.resolve().name)
+    html = render(rows, summary, differences, settings, figures, galleries, directory.resolve().name)
     page = _write(directory / "report.html", html)
     say("report written", total)
     return page

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from continuad.metrics import continual
 from continuad.report import style
 from continuad.report.tables import furthest_runs, matrix
 
@@ -37,18 +39,19 @@ class Answer:
 
 
 def changes(rows: pd.DataFrame, metric: str, detector: str, strategy: str) -> pd.DataFrame:
-    """What each product but the last was worth just after it was learned and at the end.
+    """What each product but those of the last lesson was worth just after it was learned and at the end.
 
     Returns:
         Columns learned, final, change; a line per product in training order, each the mean over the runs
-        (seeds, orders) in which it was not the last product. Empty where there is but one product, or where
+        (seeds, orders) in which it was not in the last lesson. Empty where there is but one lesson, or where
         no product was evaluated twice.
     """
     found = []
     for run in furthest_runs(rows, detector, strategy):
         values, names = matrix(rows, metric, run)
-        for task, name in enumerate(names[:-1]):
-            found.append((name, values[task, task], values[-1, task]))
+        learned, last = continual.when_learned(values), len(values) - 1
+        for task in np.flatnonzero(continual.learned_at(values) < last):
+            found.append((names[task], learned[task], values[-1, task]))
     table = pd.DataFrame(found, columns=["product", "learned", "final"]).dropna()
     table = table.groupby("product", sort=False)[["learned", "final"]].mean()
     return table.assign(change=table["final"] - table["learned"])
@@ -70,8 +73,10 @@ def _answer(rows: pd.DataFrame, line: pd.Series, means: pd.DataFrame, metric: st
         return say("reference", "A separate model for every product: nothing can be forgotten. The bar to reach.")
     if style.family(strategy) == "multitask":
         return say("reference", "Learns all products at once, with all their images at hand: nothing to forget.")
-    if line["tasks"] < 2:
-        return say("open", "Only one product is learned, so there is no earlier one that could have suffered.")
+    lessons = rows.loc[(rows["detector"] == detector) & (rows["strategy"] == strategy), "after_task"].nunique()
+    if lessons < 2:
+        what = "Only one product is learned" if line["tasks"] < 2 else "All products are learned at once"
+        return say("open", f"{what}, so there is no earlier one that could have suffered.")
     table = changes(rows, metric, detector, strategy)
     if table.empty:
         return say("open", f"{name} of the earlier products is not among the results, so it cannot be said.")
@@ -80,7 +85,8 @@ def _answer(rows: pd.DataFrame, line: pd.Series, means: pd.DataFrame, metric: st
     story = f"{at} fell from {learned:.2f} to {now:.2f}"
     mean = float(table["change"].mean())
     if worst > -NOTHING:
-        text = f"No. Worst change of an earlier product: {_signed(worst, 3)} {name} ({at}, {learned:.3f} → {now:.3f})."
+        change = f"{style.signed(worst)} {name} ({at}, {learned:.3f} → {now:.3f})"
+        text = f"No. Worst change of an earlier product: {change}."
         return say("no", text + _weak(line, means, metric), worst)
     if worst > -LITTLE:
         text = f"A little. {story.replace('fell', 'went')} in {name}; no other earlier product lost more."
@@ -88,16 +94,9 @@ def _answer(rows: pd.DataFrame, line: pd.Series, means: pd.DataFrame, metric: st
     lost = int((table["change"] <= -LITTLE).sum())
     text = f"Yes. {story} in {name}"
     if len(table) > 1:
-        text += (
-            f"; {lost} of {len(table)} earlier products lost more than {LITTLE}, the mean change is {_signed(mean, 2)}"
-        )
+        text += f"; {lost} of {len(table)} earlier products lost more than {LITTLE}, "
+        text += f"the mean change is {style.signed(mean, 2)}"
     return say("yes", text + ".", worst)
-
-
-def _signed(value: float, digits: int) -> str:
-    """With its sign as a reader expects it: +0.012, −0.35, and plain 0.000."""
-    text = f"{value:+.{digits}f}"
-    return text.replace("-", "−") if float(text) else text[1:]
 
 
 def _weak(line: pd.Series, means: pd.DataFrame, metric: str) -> str:
@@ -178,10 +177,21 @@ def not_available(rows: pd.DataFrame, means: pd.DataFrame, settings: dict[str, A
         said.append("Forgetting: needs at least two products.")
     if (means["left_out"] > 0).any():
         said.append("Means over seeds and orders leave out runs that have learned fewer products than others.")
-    if means["task_accuracy"].isna().any():
-        who = ", ".join(style.order_strategies(means.loc[means["task_accuracy"].isna(), "strategy"]))
+    if settings.get("scenario") == "task":
+        said.append("Task accuracy: in the scenario task the product is given to every strategy that can use it.")
+    elif who := _without(means, "task_accuracy"):
         said.append(f"Task accuracy and metrics with the product given, for {who}: these do not infer the product.")
+    if settings.get("unknown") and (who := _without(means, "unknown_auroc")):
+        said.append(
+            f"Unknown products told apart, for {who}: measured after the last product, by how far an image lies from "
+            "the known ones in a pooled router; strategies that have none say nothing of it."
+        )
     return said
+
+
+def _without(means: pd.DataFrame, metric: str) -> str:
+    """Strategies that lack a metric, with commas between."""
+    return ", ".join(style.order_strategies(means.loc[means[metric].isna(), "strategy"]))
 
 
 def _notes(settings: dict[str, Any]) -> list[str]:

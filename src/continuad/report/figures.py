@@ -65,7 +65,7 @@ def _of_metric(rows: pd.DataFrame, runs: pd.DataFrame, metric: str, detector: st
     draw = partial(products, rows, metric, detector)
     title = f"{name} of each product at the end, {detector}"
     yield Drawing(f"products_{stem}_{metric}", "products", metric, title, draw)
-    if runs["tasks"].max() < 2:
+    if rows.loc[rows["run"].isin(runs["run"]), "after_task"].nunique() < 2:
         return  # there is nothing to look back at yet
     draw, title = partial(trend, rows, metric, detector), f"{name} as products are added, {detector}"
     yield Drawing(f"trend_{stem}_{metric}", "trend", metric, title, draw)
@@ -160,39 +160,54 @@ def _fraction_axis(axes: Axes, metric: str) -> None:
 
 
 def heat_matrix(rows: pd.DataFrame, metric: str, detector: str, strategy: str, order: int = 0) -> Figure:
-    """R[after, on] with its values, the mean over seeds; names along both axes in training order."""
+    """R[after, on] with its values, the mean over seeds; names along both axes in training order.
+
+    A row is a lesson; one of several products is called by its first and how many came with it.
+    """
     part = rows[(rows["detector"] == detector) & (rows["strategy"] == strategy) & (rows["order"] == order)]
     runs = [matrix(part, metric, str(run)) for run in part["run"].unique()]
     names = max((names for _, names in runs), key=len)
-    values = _mean(np.stack([_padded(one, len(names)) for one, _ in runs]))
+    stages = sorted(part["after_task"].unique())
+    values = _mean(np.stack([_padded(one, len(names)) for one, _ in runs]))[stages]
     # One scale for all matrices of a metric: two of them side by side must compare.
     peak = float(rows.loc[(rows["metric"] == metric) & (rows["on_task"] >= 0), "value"].max())
     low, high = (0.5, 1.0) if metric.endswith("auroc") else (0.0, max(0.1, math.ceil(peak * 10) / 10))
     # Margins in inches, the same for every matrix, so that they line up in a row whatever the names are.
     left, right, top, bottom, side = 1.5, 0.6, 1.4, 0.1, max(2.3, 0.46 * len(names))
-    width, height = left + side + right, top + side + bottom
+    tall = side * len(stages) / len(names)
+    width, height = left + side + right, top + tall + bottom
     with styled():
         figure = new_figure(width, height)
         figure.set_layout_engine("none")
-        axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
-        edges = np.arange(len(names) + 1) - 0.5
-        axes.pcolormesh(edges, edges, np.ma.masked_invalid(values), cmap=_DEPTH, vmin=low, vmax=high, lw=0)
+        axes = figure.add_axes((left / width, bottom / height, side / width, tall / height))
+        across, down = (np.arange(count + 1) - 0.5 for count in (len(names), len(stages)))
+        axes.pcolormesh(across, down, np.ma.masked_invalid(values), cmap=_DEPTH, vmin=low, vmax=high, lw=0)
         for (after, on), value in np.ndenumerate(values):
             if np.isfinite(value):
                 ink = _ON_DARK if (value - low) / (high - low) > 0.55 else _ON_LIGHT
                 axes.text(on, after, _cell(value), ha="center", va="center", color=ink, fontsize=8)
         labels = [style.short(name, 12) for name in names]
         axes.set_xticks(range(len(names)), labels, rotation=45, ha="left", rotation_mode="anchor")
-        axes.set_yticks(range(len(names)), labels)
+        axes.set_yticks(range(len(stages)), _lesson_labels(names, stages))
         axes.xaxis.tick_top()
-        axes.set(aspect="equal", ylim=(len(names) - 0.5, -0.5))
-        figure.text(0.1 / width, (bottom + side / 2) / height, "after learning …", rotation=90, va="center")
+        axes.set(aspect="equal", ylim=(len(stages) - 0.5, -0.5))
+        figure.text(0.1 / width, (bottom + max(tall, 1.2) / 2) / height, "after learning …", rotation=90, va="center")
         figure.text((left + side / 2) / width, 1 - 0.42 / height, "… evaluated on", ha="center", va="center")
         axes.grid(False)
         axes.spines["bottom"].set_visible(False)
         title = f"{detector} · {strategy}" + (f" · order {order}" if rows["order"].nunique() > 1 else "")
         figure.text(left / width, 1 - 0.16 / height, title, color=style.colour(strategy), weight="bold", va="center")
         return figure
+
+
+def _lesson_labels(names: list[str], stages: list[int]) -> list[str]:
+    """A name for each lesson, from the last product of each: "bolt", or "bolt +4" for five products."""
+    found, begin = [], 0
+    for stage in stages:
+        others = f" +{stage - begin}" if stage > begin else ""
+        found.append(style.short(names[begin], 12 - len(others)) + others)
+        begin = stage + 1
+    return found
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:

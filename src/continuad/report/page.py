@@ -36,6 +36,7 @@ class Shown:
 def render(
     rows: pd.DataFrame,
     summary: pd.DataFrame,
+    differences: pd.DataFrame,
     settings: dict[str, Any],
     figures: Sequence[tuple[Drawing, str]],
     galleries: Sequence[Shown],
@@ -46,6 +47,7 @@ def render(
     Args:
         rows: the tidy table of results.
         summary: from `summarise`.
+        differences: from `paired`.
         settings: contents of settings.toml, whatever they are.
         figures: each with the text of its SVG file; each goes to its section.
         galleries: a run's pictures each.
@@ -59,6 +61,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters |= {"colour": style.colour, "fraction": _fraction, "metric": style.metric_name}
+    environment.filters |= {"signed": style.signed, "chance": style.chance}
     environment.filters |= {"heads": table_heads, "body": table_body}
     means, metric = over_seeds(summary), best_metric(summary)
     detectors = list(summary["detector"].unique())
@@ -73,6 +76,8 @@ def render(
         "facts": _facts(rows, summary, means),
         "unfinished": unfinished(rows, settings),
         "tables": [thesis_table(summary, detector) for detector in detectors],
+        "differences": differences.to_dict("records"),
+        "tested": int(differences["p"].notna().sum()),
         "comparison": comparison_table(summary) if len(detectors) > 1 else None,
         "sections": _sections(figures),
         "galleries": galleries,
@@ -81,6 +86,7 @@ def render(
         "product_tables": _product_tables(rows, summary),
         "numbers": _numbers(rows, means),
         "routing": _routing(means, metric),
+        "unknown_seen": bool(means["unknown_auroc"].notna().any()),
         "missing": not_available(rows, means, settings),
         "settings": settings_parts(settings),
         "metrics": [(style.metric_name(key), text) for key, text in METRICS.items()],
@@ -161,7 +167,7 @@ def _routing(means: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
             "detector": line["detector"],
             "strategy": line["strategy"],
             **{name: line[name] for name in ROUTING},
-            "inferred": line[metric],
+            "inferred": line[metric] if pd.notna(line["task_accuracy"]) else float("nan"),
             "told": told[at],
         }
         for at, line in chosen.iterrows()

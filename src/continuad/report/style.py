@@ -20,6 +20,7 @@ METRIC_NAMES = {
     "pixel_f1": "Pixel F1 (own limit)",
     "pixel_ap": "Pixel AP",
     "pixel_aupro": "AUPRO",
+    "unknown_auroc": "Unknown AUROC",
 }
 
 # The thesis's column order. A strategy that is not named here follows, alphabetically.
@@ -123,6 +124,17 @@ def duration(seconds: float) -> str:
 def fraction(value: float) -> str:
     """0..1 with three decimals."""
     return f"{value + 0.0:.3f}"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """With its sign as a reader expects it: +0.012, −0.35, and plain 0.000."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
+
+
+def chance(p: float) -> str:
+    """A p value: three decimals, "< 0.001" below them, "n/a" where there was nothing to test."""
+    return "n/a" if math.isnan(p) else "< 0.001" if p < 0.0005 else f"{p:.3f}"
 
 
 def percent(value: float) -> str:

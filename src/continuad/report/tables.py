@@ -17,6 +17,7 @@ ROUTING = (
     "task_accuracy_lowest",
     "routing_ms_pooled",
     "routing_ms_lowest",
+    "unknown_auroc",
 )
 CHANCE = {"image_auroc": 0.5, "pixel_auroc": 0.5}
 """What a model that has learned nothing reaches: the baseline of forward transfer."""
@@ -58,8 +59,8 @@ def matrix(rows: pd.DataFrame, metric: str, run: str) -> tuple[np.ndarray, list[
 
     Returns:
         R (T, T) float64 over the T tasks learned so far: R[after, on] is the metric on task `on` once task
-        `after` is learned, NaN where there is no row. And the T names in training order, whatever the
-        alphabet says.
+        `after` is learned, NaN where there is no row (products learned together have the row of the last).
+        And the T names in training order, whatever the alphabet says.
 
     Raises:
         ContinuadError: there is no such run.
@@ -150,7 +151,7 @@ def _intransigence(values: np.ndarray, multitask: pd.DataFrame | None, metric: s
     if multitask is None or len(values) > int(multitask["after_task"].max()) + 1:
         return float("nan")
     reference, _ = matrix(multitask, metric, str(multitask["run"].iloc[0]))
-    gaps = continual.intransigence(reference.diagonal()[: len(values)], values)
+    gaps = continual.intransigence(continual.when_learned(reference)[: len(values)], values)
     return float(gaps[~np.isnan(gaps)].mean()) if not np.isnan(gaps).all() else float("nan")
 
 

@@ -9,7 +9,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const down = head.getAttribute("aria-sort") ? head.getAttribute("aria-sort") === "ascending" : numeric;
       const key = (row) => {
         const text = row.cells[column].textContent.trim();
-        return numeric ? parseFloat(text) : text;
+        return numeric ? parseFloat(text.replace("−", "-").replace("< ", "")) : text;
       };
       const order = (a, b) => {
         const [x, y] = [key(a), key(b)];

@@ -1,0 +1,82 @@
+"""What a strategy is told of the task when it is tested."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from toys import stream
+
+from continuad.benchmark.grid import cells
+from continuad.benchmark.run import run
+from continuad.benchmark.scenario import is_told, left_out
+from continuad.detectors.padim import Padim
+from continuad.errors import ContinuadError
+from continuad.settings import Settings
+from continuad.strategies.naive import Naive
+from continuad.strategies.pertask import PerTask
+from continuad.strategies.single import Single
+from continuad.strategy import Strategy
+
+TIMES = ("train_seconds", "inference_ms", "routing_ms_pooled", "routing_ms_lowest")
+
+
+def padim() -> Padim:
+    return Padim(image_size=64, channels=12)
+
+
+def values(rows: pd.DataFrame) -> pd.Series:
+    """Everything but times, by where and what it is."""
+    kept = rows[~rows.metric.isin(TIMES)]
+    return kept.set_index(["after_task", "on_task", "metric"])["value"]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "kept", "told"),
+    [
+        ("", (Single, Naive, PerTask), (Single,)),
+        ("task", (Single, Naive, PerTask), (Single, PerTask)),
+        ("domain", (Naive, PerTask), ()),
+        ("class", (PerTask,), ()),
+    ],
+)
+def test_who_takes_part_and_who_is_told(
+    scenario: str, kept: tuple[type[Strategy], ...], told: tuple[type[Strategy], ...]
+) -> None:
+    kinds = (Single, Naive, PerTask)
+    assert tuple(kind for kind in kinds if left_out(scenario, kind) is None) == kept
+    assert tuple(kind for kind in kept if is_told(scenario, kind(padim()))) == told
+
+
+def test_the_task_scenario_gives_what_the_oracle_has() -> None:
+    natural, given = (values(run(stream(2), PerTask(padim()), scenario=s)) for s in ("", "task"))
+    metrics = given.index.get_level_values("metric")
+    assert not [m for m in metrics if m.startswith(("oracle_", "task_accuracy"))]
+    assert given[1, 0, "pixel_f1_max"] == natural[1, 0, "oracle_pixel_f1_max"]
+    assert "inference_ms" in set(run(stream(1), PerTask(padim()), scenario="task").metric)
+    pd.testing.assert_series_equal(*(values(run(stream(2), Naive(padim()), scenario=s)) for s in ("", "task")))
+
+
+def test_the_class_scenario_is_what_pertask_does_by_nature() -> None:
+    pd.testing.assert_series_equal(*(values(run(stream(2), PerTask(padim()), scenario=s)) for s in ("", "class")))
+
+
+def test_who_is_told_the_task_has_no_answer_for_tasks_to_come() -> None:
+    rows = run(stream(2), PerTask(padim()), scenario="task", look_ahead=True)
+    assert (rows.on_task <= rows.after_task).all()
+
+
+def test_who_takes_no_part_is_left_out_of_the_grid_with_the_reason() -> None:
+    asked = Settings(scenario="class", strategy=("single", "naive", "replay:5+reservoir:5", "pertask"))
+    kept, refused = cells(asked)
+    assert {cell.strategy for cell in kept} == {"pertask"}
+    assert refused["padim × naive"] == "Naive does not infer the task, as the scenario class asks"
+    assert set(refused) == {"padim × single", "padim × naive", "padim × replay:5+reservoir:5"}
+    _, refused = cells(Settings(scenario="domain", strategy=("single", "naive")))
+    assert "must be told the task" in refused["padim × single"]
+    with pytest.raises(ContinuadError, match="does not infer the task"):
+        run(stream(1), Naive(padim()), scenario="class")
+
+
+def test_an_unknown_scenario_is_refused_with_the_list() -> None:
+    with pytest.raises(ContinuadError, match="--scenario klass is not known; there are task, domain, class"):
+        cells(Settings(scenario="klass"))
