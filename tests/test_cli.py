@@ -219,6 +219,16 @@ def test_scenario_groups_and_unknown_products_from_the_command_line(products: li
     assert "other settings" in other.stderr
 
 
+def test_large_pictures_are_learned_in_tiles(products: list[Path], tmp_path: Path) -> None:
+    done = continuad(
+        *("bench", str(products[0]), "--strategy", "naive", "--image-size", "96", "--tile", "64"),
+        *("--set", "padim.channels=8", "--out", str(tmp_path)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(pd.read_csv(tmp_path / "rows.csv").detector) == {"tiled-padim"}
+    assert 'padim.tile" = 64' in (tmp_path / "settings.toml").read_text(encoding="utf-8")
+
+
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "part").mkdir()
     for i in range(4):

@@ -15,6 +15,7 @@ import typer
 from continuad.console import Bars, BenchBars, err_console, out_console
 from continuad.errors import ContinuadError
 from continuad.settings import Settings
+from continuad.tiled import PREFIX
 from continuad.types import Task
 
 Folders = Annotated[list[Path] | None, typer.Argument(help="Product folders, in learning order.", show_default=False)]
@@ -39,6 +40,13 @@ def bench(
         "results"
     ),
     image_size: Annotated[str, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = "256",
+    tile: Annotated[
+        int,
+        typer.Option(
+            help="For large pictures: side of the tiles that are learned, scored and stitched; 0: the whole picture. "
+            "Detectors are then called tiled-NAME."
+        ),
+    ] = 0,
     backbone: Annotated[str, typer.Option(help="Any timm name.")] = "tf_efficientnet_lite0",
     weights_file: WeightsFile = None,
     download: Download = False,
@@ -143,7 +151,8 @@ def bench(
     said = {name for name in context.params if _was_said(context, name)}
     said |= {"seeds"} if "seed" in said else set()
     said |= {"options"} if "option" in said else set()
-    run_settings(_merge(given, said, settings_file), out, keep_models)
+    settings = _merge(given, said, settings_file)
+    run_settings(_tiled(settings, tile) if tile else settings, out, keep_models)
 
 
 def run_settings(settings: Settings, out: Path, keep_models: bool) -> None:
@@ -274,6 +283,16 @@ def _options(texts: Sequence[str]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             found[name] = _whole_path(value)
     return found
+
+
+def _tiled(settings: Settings, tile: int) -> Settings:
+    """The same with every detector in its tiled form, and its options under that name."""
+    new = {name: name if name.startswith(PREFIX) else PREFIX + name for name in settings.detector}
+    options = {name: value for name, value in settings.options.items() if name.partition(".")[0] not in new}
+    for name, tiles in new.items():
+        own = settings.own_options(name) | {"tile": tile}
+        options |= {f"{tiles}.{option}": value for option, value in own.items()}
+    return replace(settings, detector=tuple(new.values()), options=options)
 
 
 def _whole_path(text: str) -> str:
