@@ -71,6 +71,13 @@ def test_the_student_is_the_teachers_network_up_to_the_last_level_and_all_of_it_
     assert not any(p.requires_grad for p in detector.pyramid.parameters())
 
 
+def test_a_student_never_starts_as_an_untrained_teacher() -> None:
+    detector = Stfpm(64, weights_file="random", seed=0)
+    pairs = zip(detector.pyramid.net.parameters(), detector.student.parameters(), strict=False)
+    teacher, student = next(pairs)  # the first convolution's
+    assert not torch.allclose(teacher, student, rtol=0.01)
+
+
 def test_the_seed_makes_the_student_and_disturbs_nothing() -> None:
     torch.manual_seed(5)
     wanted = torch.rand(1)

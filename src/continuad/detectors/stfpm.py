@@ -57,7 +57,7 @@ class Stfpm(Detector):
                 f"width must be at least {2 * max(self.strides)}; or leave that stride out of strides"
             )
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(seed + 1)  # an untrained teacher (weights_file="random") is drawn from seed 0
             self.student = drop_idle(untrained_pyramid(backbone, self.strides))
         self.student.to(memory_format=torch.channels_last)
 
