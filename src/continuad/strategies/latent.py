@@ -23,8 +23,8 @@ class Latent(Strategy):
     """Keeps feature maps in half precision instead of images, so that replay needs no pass through the backbone.
     A step adds the detector's loss on as many kept exemplars as there are new images; statistics add up over tasks.
 
-    Only for detectors that see an image through a frozen backbone alone. Features of three levels weigh about as much
-    as the image in half the cases and more in the others; the table's bytes say it.
+    Only for detectors that see an image through a frozen backbone alone. It saves time rather than memory: at 256
+    pixels an image weighs 0.20 MB, its features 0.18 (cflow) or 0.34 MB (cfa, fastflow).
 
     Args:
         exemplars: in all tasks together, in equal shares.
