@@ -51,9 +51,11 @@ class Latent(Strategy):
         kept = [self.kept.under(f"learned/{task}/") for task in self._known()]
         if not kept:
             return 0.0
-        levels = [torch.cat([part[name] for part in kept]) for name in kept[0]]
-        chosen = torch.randperm(len(levels[0]))[: len(images)].to(levels[0].device)
-        loss = self.detector.step(self._stand_in([level[chosen] for level in levels]))
+        owners = torch.cat([torch.full((len(part["0"]),), i) for i, part in enumerate(kept)])
+        chosen = owners[torch.randperm(len(owners))[: len(images)]].bincount(minlength=len(kept)).tolist()
+        rows = [torch.randperm(len(part["0"]))[:n] for part, n in zip(kept, chosen, strict=True)]
+        levels = [torch.cat([part[name][at] for part, at in zip(kept, rows, strict=True)]) for name in kept[0]]
+        loss = self.detector.step(self._stand_in(levels))
         assert loss is not None
         return loss
 
