@@ -52,8 +52,7 @@ def stream(tasks: int = 3, *, train: int = 12, size: int = SIZE) -> list[Task]:
 
 def batch_of(images: Tensor) -> Batch:
     """Good images (B, 3, H, W) with their truth."""
-    no = torch.zeros(len(images), dtype=torch.bool)
-    return Batch(images, no[:, None, None].expand(-1, *images.shape[-2:]), no)
+    return Batch.good(images)
 
 
 def shaken(detector: Detector, by: float) -> None:

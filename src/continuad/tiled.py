@@ -90,9 +90,9 @@ class Tiled(Detector):
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Calibrate the detector inside on tiles, then set the limits of whole pictures."""
-        pictures = [batch.image for batch in batches]
-        self.inner.calibrate(_good(tiles) for tiles in self._tiles(pictures))
-        self.set_limits([self.predict(images.to(self.device)) for images in pictures])
+        pictures = list(batches)
+        self.inner.calibrate(Batch.good(tiles) for tiles in self._tiles(batch.image for batch in pictures))
+        super().calibrate(pictures)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
@@ -176,8 +176,3 @@ def _ramp(length: int, overlap: int, like: Tensor) -> Tensor:
     """(length,) weights of a tile's rows: rising to 1 over the overlap, and falling again."""
     rising = torch.arange(1, length + 1, device=like.device) / (overlap + 1)
     return torch.minimum(rising, rising.flip(0)).clamp_max(1).to(like.dtype)
-
-
-def _good(images: Tensor) -> Batch:
-    no = torch.zeros(len(images), dtype=torch.bool)
-    return Batch(images, no[:, None, None].expand(-1, *images.shape[-2:]), no)

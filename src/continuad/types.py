@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -23,6 +24,12 @@ class Batch(NamedTuple):
     image: Tensor
     mask: Tensor
     label: Tensor
+
+    @classmethod
+    def good(cls, images: Tensor) -> Batch:
+        """Images (B, 3, H, W) without a defect."""
+        no = torch.zeros(len(images), dtype=torch.bool)
+        return cls(images, no[:, None, None].expand(-1, *images.shape[-2:]), no)
 
 
 class Prediction(NamedTuple):

@@ -110,5 +110,4 @@ class DrawnImages:
         latent = torch.stack([torch.randn(self.latent, generator=maker) for maker in makers])
         device = next(self.decoder.parameters()).device
         images = (255 * self.decoder(latent.to(device))).round().clamp(0, 255).to(torch.uint8).cpu()
-        no = torch.zeros(len(indices), dtype=torch.bool)
-        return Batch(images, no[:, None, None].expand(-1, *images.shape[-2:]), no)
+        return Batch.good(images)

@@ -91,9 +91,7 @@ class Latent(Strategy):
         yield from in_order(task.val, self.detector.batch_size)
         for earlier in self._known():
             if earlier != task.index:
-                images = self._stand_in(list(self.kept.under(f"held/{earlier}/").values()))
-                no = torch.zeros(len(images), dtype=torch.bool)
-                yield Batch(images, no[:, None, None].expand(-1, *images.shape[-2:]), no)
+                yield Batch.good(self._stand_in(list(self.kept.under(f"held/{earlier}/").values())))
 
     def _stand_in(self, levels: list[Tensor]) -> Tensor:
         """Black images to which the backbone will answer with these features."""
