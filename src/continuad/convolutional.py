@@ -100,17 +100,21 @@ class Decoder(nn.Module):
         return answer[:, :, :height, :columns]
 
 
-def variational_loss(encoder: Encoder, decoder: Decoder, x: Tensor, beta: float, draw: bool) -> Tensor:
+def variational_loss(encoder: Encoder, decoder: Decoder, x: Tensor, beta: float | None, draw: bool) -> Tensor:
     """mean (x - y)^2 + beta / N KL () of images x (B, 3, H, W) in [0, 1] with N values each (Kingma, Welling 2014).
 
     Args:
+        beta: twice the variance that pixels are taken to have around y. None: twice the mean (x - y)^2 of the batch,
+            which makes the bound on the likelihood as high as any variance can (Rybkin et al. 2021).
         draw: y is rebuilt from drawn latent numbers, as in training; else from their means.
     """
     mean, log_variance = encoder(x).chunk(2, 1)
     latent = mean
     if draw:
         latent = mean + (log_variance / 2).exp() * torch.randn(mean.shape).to(mean)
-    return F.mse_loss(decoder(latent), x) + beta / x[0].numel() * divergence(mean, log_variance).mean()
+    error = F.mse_loss(decoder(latent), x)
+    weight = 2 * error.detach() if beta is None else beta
+    return error + weight / x[0].numel() * divergence(mean, log_variance).mean()
 
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import chain
 from typing import ClassVar, Literal
 
@@ -84,14 +84,12 @@ class Detector(nn.Module):
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Set the limits from held-out good images."""
-        found = (self.predict(batch.image.to(self.device)) for batch in batches)
-        self.set_limits([Prediction(p.score.cpu(), p.map.cpu()) for p in found])  # maps would fill a device's memory
+        self.set_limits(self.predict(batch.image.to(self.device)) for batch in batches)
 
-    def set_limits(self, found: Sequence[Prediction]) -> None:
-        """Set the limits from predictions of held-out good images."""
-        scores = np.concatenate([p.score.cpu().numpy() for p in found])
-        maps = np.concatenate([p.map.cpu().numpy() for p in found])
-        limits = self.rule.limits(scores, maps)
+    def set_limits(self, found: Iterable[Prediction]) -> None:
+        """Set the limits from predictions of held-out good images; each is made when the last one left the device."""
+        scores, maps = zip(*((p.score.cpu().numpy(), p.map.cpu().numpy()) for p in found), strict=True)
+        limits = self.rule.limits(np.concatenate(scores), np.concatenate(maps))
         self.stats["centre"] = torch.tensor(limits.centre)
         self.stats["pixel_limit"] = torch.tensor(limits.pixel)
         self.stats["image_limit"] = torch.tensor(limits.image)

@@ -33,13 +33,14 @@ def test_divergence_is_torchs() -> None:
     torch.testing.assert_close(divergence(mean, log_variance), expected)
 
 
-def test_loss_by_hand() -> None:
+@pytest.mark.parametrize(("asked", "beta"), [(3.0, 3.0), (None, 2 * 0.09)])
+def test_loss_by_hand(asked: float | None, beta: float) -> None:
     """Image 0.2 rebuilt as 0.5, m = 1, v = 0, 8 latent numbers: 0.09 + beta 8 / 2 / (3 64^2)."""
-    detector = small(beta=3.0)
+    detector = small(beta=asked)
     detector.encoder.forward = lambda x: torch.cat([torch.ones(2, 8), torch.zeros(2, 8)], 1)  # type: ignore
     detector.decoder.forward = lambda latent: torch.full((2, 3, 64, 64), 0.5)  # type: ignore[method-assign]
     loss = detector.step(torch.full((2, 3, 64, 64), 51, dtype=torch.uint8))
-    assert float(loss) == pytest.approx(0.09 + 3 * 4 / (3 * 64**2), rel=1e-5)
+    assert float(loss) == pytest.approx(0.09 + beta * 4 / (3 * 64**2), rel=1e-5)
 
 
 def test_it_draws_only_in_training() -> None:

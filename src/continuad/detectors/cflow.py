@@ -122,7 +122,7 @@ class Cflow(Detector):
         """Take every level's highest likelihood, then the limits, from held-out good images."""
         found = [self(batch.image.to(self.device)) for batch in batches]
         self.stats["highest"] = torch.stack([torch.stack([grid.max() for grid in grids]) for grids in found]).amax(0)
-        self.set_limits([self._scored(grids) for grids in found])
+        self.set_limits(self._scored(grids) for grids in found)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:

@@ -105,7 +105,7 @@ class FastFlow(Detector):
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Set the limits from held-out good images."""
-        self.set_limits([self._scored(batch.image.to(self.device)) for batch in batches])
+        self.set_limits(self._scored(batch.image.to(self.device)) for batch in batches)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:

@@ -15,8 +15,8 @@ class Vae(Rebuilder):
 
     The encoder answers a mean m and a log-variance v for each of `latent` numbers; the decoder rebuilds the
     image x of N values as y from m + exp(v / 2) e, e normal, in training, and from m in prediction. The loss is
-    mean (x - y)^2 + beta / N KL, KL = -1/2 sum (1 + v - m^2 - exp v): with beta = 1 the bound on the likelihood
-    for pixels with variance 1/2, divided by N. Squared error, averaged over colours, is the map, its maximum the
+    mean (x - y)^2 + beta / N KL, KL = -1/2 sum (1 + v - m^2 - exp v): the bound on the likelihood for pixels with
+    variance beta / 2. Squared error, averaged over colours, is the map, its maximum the
     image score.
 
     Policies: it keeps nothing but weights and limits, so all three are the same.
@@ -25,6 +25,7 @@ class Vae(Rebuilder):
         image_size: side or (H, W), at least 32.
         latent: numbers an image is squeezed through.
         beta: weight of the divergence from the prior. Larger: smoother images, and drawn ones closer to real.
+            None: twice what is not rebuilt at the time, see `variational_loss`.
         width: scales all channels.
         seed: of the random weights.
     """
@@ -36,14 +37,14 @@ class Vae(Rebuilder):
         self,
         image_size: int | tuple[int, int] = 256,
         latent: int = 100,
-        beta: float = 1.0,
+        beta: float | None = None,
         width: float = 1.0,
         seed: int = 0,
     ):
         super().__init__(image_size, width)
         if latent < 1:
             raise ContinuadError(f"latent={latent} must be at least 1")
-        if not beta >= 0:
+        if beta is not None and not beta >= 0:
             raise ContinuadError(f"beta={beta} must not be negative; 0 leaves the divergence out")
         self.latent, self.beta, self.seed = latent, beta, seed
         with torch.random.fork_rng():

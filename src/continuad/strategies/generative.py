@@ -88,7 +88,7 @@ class Generator(nn.Module):
 
     def loss(self, x: Tensor) -> Tensor:
         """The bound () on the likelihood of images (B, 3, H, W) in [0, 1]; see `variational_loss`."""
-        return variational_loss(self.encoder, self.decoder, x, 1.0, draw=True)
+        return variational_loss(self.encoder, self.decoder, x, None, draw=True)
 
 
 @dataclass(frozen=True, eq=False)
