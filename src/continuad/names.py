@@ -53,20 +53,20 @@ def make_detector(name: str, **options: Any) -> Detector:
 
 
 def make_strategy(text: str, detector: Detector, **options: Any) -> Strategy:
-    """A strategy by name, with its first own option after a colon, as in `replay:300`, or several: `replay:300+ewc`."""
+    """A strategy by name, with options after colons, the first of its own without a name: `replay:300`,
+    `replay:2MB:coding=webp`; or several strategies: `replay:300+ewc`."""
     name, value = split_value(text)
     found = find_strategy(name)
-    if value:
-        first = next((p for p in _options(found) if p != "seed"), None)
-        if first is None:
-            raise ContinuadError(f"strategy '{name}' takes no value, but '{text}' gives one")
-        options = {first: _convert(value, get_type_hints(found.__init__)[first], text), **options}
-    return _construct(found, name, {"detector": detector, **options})
+    if name == "combined" and value:
+        written = {"parts": value}
+    else:
+        written = dict(_written(found, part, text) for part in value.split(":") if part)
+    return _construct(found, name, {"detector": detector, **options, **written})
 
 
 def split_value(text: str) -> tuple[str, str]:
-    """A strategy's name and value: `replay:300` is replay and 300, `package.module:Class` a name alone, and several
-    with "+" between them are the value of `combined`."""
+    """A strategy's name and what follows it: `replay:300` is replay and 300, `package.module:Class` a name alone, and
+    several with "+" between them are the value of `combined`."""
     if "+" in text:
         return "combined", text
     name, _, value = text.partition(":")
@@ -115,6 +115,18 @@ def _construct(kind: type[Kind], name: str, options: dict[str, Any]) -> Kind:
     if unknown:
         raise ContinuadError(f"'{name}' has no option {', '.join(unknown)}; it has {', '.join(_options(kind))}")
     return kind(**options)
+
+
+def _written(found: type[Strategy], part: str, text: str) -> tuple[str, Any]:
+    """Name and value of one option: "coding=webp", or "300" for the first."""
+    name, _, value = part.rpartition("=")
+    known = [p for p in _options(found) if p != "seed"]
+    if not known:
+        raise ContinuadError(f"strategy '{text.partition(':')[0]}' takes no value, but '{text}' gives one")
+    name = name or known[0]
+    if name not in known:
+        raise ContinuadError(f"'{text}': there is no option '{name}'; there are {', '.join(known)}")
+    return name, _convert(value, get_type_hints(found.__init__)[name], text)
 
 
 def _convert(value: str, hint: Any, text: str) -> Any:
