@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from continuad.detector import Detector
 from continuad.stats import Stats
-from continuad.thresholds import Limits, standardise
-from continuad.types import Prediction
 
 
 class Experts(nn.Module):
@@ -31,21 +26,6 @@ class Experts(nn.Module):
         """Tasks that have an expert, in order."""
         return sorted({int(name.split("/")[0]) for name in self.kept})
 
-    @torch.no_grad()
-    def ask(self, task: int, detector: Detector, images: Tensor) -> Prediction:
-        """That expert's raw prediction."""
+    def show(self, task: int, detector: Detector) -> None:
+        """Put that task's expert into the detector."""
         detector.restore(self.kept.under(f"{task}/"))
-        return detector.predict(images)
-
-
-@torch.no_grad()
-def one_scale(tasks: Tensor, ask: Callable[[int, Tensor], tuple[Prediction, Limits]], images: Tensor) -> Prediction:
-    """Each image's prediction by its task (B,), where 0 is an ordinary good surface and 1 that task's limit."""
-    score = torch.empty(len(images), device=images.device)
-    anomaly_map = torch.empty(len(images), *images.shape[-2:], device=images.device)
-    for task in tasks.unique().tolist():
-        mine = tasks == task
-        found, limits = ask(task, images if mine.all() else images[mine])
-        anomaly_map[mine] = standardise(found.map, limits.centre, limits.pixel)
-        score[mine] = standardise(found.score, limits.centre, limits.image)
-    return Prediction(score, anomaly_map, tasks)

@@ -1,6 +1,8 @@
-"""What strategies share that hold every task in one network and infer which one an image needs."""
+"""What strategies share that keep every task's weights and infer which ones an image needs."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -8,10 +10,9 @@ from torch import Tensor
 from continuad.backbones import DEFAULT, Precision
 from continuad.batches import in_order
 from continuad.detector import Detector
-from continuad.experts import one_scale
 from continuad.routing import PooledRouter
 from continuad.strategy import Strategy
-from continuad.thresholds import Limits
+from continuad.thresholds import Limits, standardise
 from continuad.types import Prediction, Task
 
 
@@ -25,7 +26,7 @@ class Routed(Strategy):
     """
 
     needs_gradients = True
-    routers = ("pooled",)
+    routers: tuple[str, ...] = ("pooled",)
 
     def __init__(
         self,
@@ -39,7 +40,7 @@ class Routed(Strategy):
         super().__init__(detector, seed)
         self.backbone, self.weights_file = backbone, weights_file
         self.precision, self.download = precision, download
-        self.router = PooledRouter(backbone, weights_file, precision, download)
+        self.pooled = PooledRouter(backbone, weights_file, precision, download)
 
     def show(self, task: int) -> None:
         """Put a known task's weights into the detector."""
@@ -48,11 +49,11 @@ class Routed(Strategy):
     def after(self, task: Task) -> None:
         """Remember what the task's images look like."""
         size = self.detector.batch_size
-        self.router.learn(task.index, in_order(task.train, size), in_order(task.val, size))
+        self.pooled.learn(task.index, in_order(task.train, size), in_order(task.val, size))
 
     def route(self, images: Tensor, router: str | None = None) -> Tensor:
         """(B,) int64 the known task each image looks most like."""
-        return self.router(images)[0]
+        return self.pooled(images)[0]
 
     @torch.no_grad()
     def predict(self, images: Tensor, task: int | None = None) -> Prediction:
@@ -68,3 +69,16 @@ class Routed(Strategy):
     def limits(self, task: int) -> Limits:
         """Always 0 and 1: predictions are standardised."""
         return Limits(0.0, 1.0, 1.0)
+
+
+@torch.no_grad()
+def one_scale(tasks: Tensor, ask: Callable[[int, Tensor], tuple[Prediction, Limits]], images: Tensor) -> Prediction:
+    """Each image's prediction by its task (B,), where 0 is an ordinary good surface and 1 that task's limit."""
+    score = torch.empty(len(images), device=images.device)
+    anomaly_map = torch.empty(len(images), *images.shape[-2:], device=images.device)
+    for task in tasks.unique().tolist():
+        mine = tasks == task
+        found, limits = ask(task, images if mine.all() else images[mine])
+        anomaly_map[mine] = standardise(found.map, limits.centre, limits.pixel)
+        score[mine] = standardise(found.score, limits.centre, limits.image)
+    return Prediction(score, anomaly_map, tasks)

@@ -54,7 +54,7 @@ def test_every_good_unknown_image_is_compared_with_every_known_test_image() -> N
     ]
     unknown = [Task(0, "u", grey(20), grey(40), grey(50, defective=(1,)))]
     assert unknown_auroc(strategy, known, unknown) is None, "nothing to measure a distance by"
-    strategy.router = ByBrightness()
+    strategy.pooled = ByBrightness()
     # 20, 40 and 50 against 10 and 30: five of six pairs are in order. The defective 1 takes no part.
     assert unknown_auroc(strategy, known, unknown) == pytest.approx(5 / 6)
     assert unknown_auroc(strategy, known[2:], unknown) is None, "no known image to compare with"

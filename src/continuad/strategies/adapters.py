@@ -54,7 +54,7 @@ class Adapters(Routed):
 
     def learn(self, task: Task, progress: Progress | None = None) -> int:
         """Learn the base, or a task's adapters on it."""
-        if known := self.router.known():
+        if known := self.pooled.known():
             self.show(known[0])
             generator = torch.Generator().manual_seed(seed_of(self.seed, task.index))
             for adapter in self._adapters():
@@ -63,7 +63,7 @@ class Adapters(Routed):
 
     def on_gradients(self) -> None:
         """Let the optimiser pass over what is not this task's to move: it skips weights without a gradient."""
-        still = self.base if self.router.known() else self.added
+        still = self.base if self.pooled.known() else self.added
         for name, weight in self.detector.weights().items():
             if name in still:
                 weight.grad = None

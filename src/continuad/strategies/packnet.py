@@ -54,7 +54,7 @@ class PackNet(Routed):
             raise ContinuadError("packnet prunes at half of the steps and cannot stop early; leave patience unset")
         epoch = -(-len(task.train) // self.detector.batch_size)
         self.newest, self.prune_at = task.index, max(1, self.budget.in_steps(epoch, self.detector.steps) // 2)
-        if known := self.router.known():
+        if known := self.pooled.known():
             self.show(known[-1])
         self.fixed = {name: w.detach().clone() for name, w in self._matrices().items()}
         for name, weight in self._matrices().items():

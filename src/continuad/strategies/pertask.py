@@ -8,17 +8,16 @@ import torch
 from torch import Tensor
 
 from continuad.backbones import DEFAULT, Precision
-from continuad.batches import in_order
 from continuad.detector import Detector
 from continuad.errors import ContinuadError
-from continuad.experts import Experts, one_scale
-from continuad.routing import NONE, PooledRouter, lowest_sum
-from continuad.strategy import Progress, Strategy
-from continuad.thresholds import Limits
+from continuad.experts import Experts
+from continuad.routed import Routed
+from continuad.routing import NONE, lowest_sum
+from continuad.strategy import Progress
 from continuad.types import Prediction, Task
 
 
-class PerTask(Strategy):
+class PerTask(Routed):
     """Every task's learned state is kept whole; `predict` infers the task and asks its expert.
 
     Experts answer on their own scales, so scores and maps are standardised by their own held-out good
@@ -33,6 +32,7 @@ class PerTask(Strategy):
         backbone, weights_file, precision, download: the pooled router's own pyramid.
     """
 
+    needs_gradients = False
     routers = ("pooled", "lowest")
 
     def __init__(
@@ -46,16 +46,13 @@ class PerTask(Strategy):
         precision: Precision = "float32",
         download: bool = False,
     ):
-        super().__init__(detector, seed)
+        super().__init__(detector, seed, backbone, weights_file, precision, download)
         if router not in self.routers:
             raise ContinuadError(f"pertask router '{router}' is not known; use pooled or lowest")
         if reject is not None and router != "pooled":
             raise ContinuadError("pertask can only reject unknown products with router=pooled")
         self.router, self.reject = router, reject
-        self.backbone, self.weights_file = backbone, weights_file
-        self.precision, self.download = precision, download
         self.experts = Experts(detector)
-        self.pooled = PooledRouter(backbone, weights_file, precision, download)
 
     def learn(self, task: Task, progress: Progress | None = None) -> int:
         """Learn an expert of its own for the task."""
@@ -65,8 +62,11 @@ class PerTask(Strategy):
     def after(self, task: Task) -> None:
         """Keep the expert, and what its images look like."""
         self.experts.keep(task.index, self.detector)
-        size = self.detector.batch_size
-        self.pooled.learn(task.index, in_order(task.train, size), in_order(task.val, size))
+        super().after(task)
+
+    def show(self, task: int) -> None:
+        """Put an expert into the detector."""
+        self.experts.show(task, self.detector)
 
     def route(self, images: Tensor, router: str | None = None) -> Tensor:
         """(B,) int64 the known task each image looks most like, by the named router (default: its own)."""
@@ -77,15 +77,12 @@ class PerTask(Strategy):
     @torch.no_grad()
     def predict(self, images: Tensor, task: int | None = None) -> Prediction:
         """Standardised prediction of the inferred expert, or of `task`'s if the true task is given."""
-        tasks = self.route(images) if task is None else torch.full((len(images),), task, device=images.device)
-        found = one_scale(tasks, lambda t, some: (self._raw(t, some), self.detector.limits()), images)
-        if self.reject is not None and task is None:
-            tasks = tasks.where(self.pooled(images)[1] <= self.reject, NONE)
-        return found._replace(task=tasks)
-
-    def limits(self, task: int) -> Limits:
-        """Always 0 and 1: predictions are standardised."""
-        return Limits(0.0, 1.0, 1.0)
+        found = super().predict(images, task)
+        if self.reject is None or task is not None:
+            return found
+        nearest, distance = self.pooled(images)
+        return found._replace(task=nearest.where(distance <= self.reject, NONE))
 
     def _raw(self, task: int, images: Tensor) -> Prediction:
-        return self.experts.ask(task, self.detector, images)
+        self.show(task)
+        return self.detector.predict(images)

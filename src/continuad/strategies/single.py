@@ -33,9 +33,10 @@ class Single(Strategy):
         """The raw prediction of the task's own model."""
         if task is None:
             raise ContinuadError("strategy 'single' must be told the task of an image; use 'pertask' to infer it")
-        return self.experts.ask(task, self.detector, images)
+        self.experts.show(task, self.detector)
+        return self.detector.predict(images)
 
     def limits(self, task: int) -> Limits:
         """Limits of the task's own model."""
-        self.detector.restore(self.experts.kept.under(f"{task}/"))
+        self.experts.show(task, self.detector)
         return self.detector.limits()
