@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class Routed(Strategy):
     """
 
     needs_gradients = True
-    routers: tuple[str, ...] = ("pooled",)
+    routers: ClassVar[tuple[str, ...]] = ("pooled",)
 
     def __init__(
         self,
