@@ -33,7 +33,8 @@ from continuad.types import Prediction, Task
 
 SIDE, HIDDEN, STEPS = 32, 100, 300
 SCENARIOS = ("task", "domain", "class")
-STRENGTHS = (1, 100, 10_000, 1_000_000)
+SPRINGS, DISTANCES = ("1", "100", "10000", "1000000"), ("0.01", "0.1", "1", "10")
+STRENGTHS = {"ewc:*": SPRINGS, "ewc-online:*": SPRINGS, "mas:*": DISTANCES, "lwf:*": DISTANCES}
 STRATEGIES = (
     *("naive", "ewc:*", "ewc-online:*", "mas:*", "lwf:*"),
     *("packnet", "adapters"),
@@ -145,7 +146,7 @@ def learn(strategy: str, scenario: str, seed: int) -> tuple[float, float]:
 def run(strategy: str, scenario: str, seed: int) -> dict[str, object]:
     """One row: the strength is chosen on held-out images."""
     started = time.monotonic()
-    names = [strategy.replace("*", str(s)) for s in STRENGTHS] if "*" in strategy else [strategy]
+    names = [strategy.replace("*", strength) for strength in STRENGTHS.get(strategy, [""])]
     found = {name: learn(name, scenario, seed) for name in names}
     best = max(names, key=lambda name: found[name][0])
     seconds = round(time.monotonic() - started, 1)
