@@ -3,11 +3,11 @@
 import pytest
 import torch
 from torch import Tensor
-from toys import ToyAutoencoder, images_of
+from toys import ToyAutoencoder, images_of, stream
 
 from continuad.batches import one_pass, steps_of
 from continuad.detectors.padim import Padim
-from continuad.errors import ContinuadError
+from continuad.errors import ContinuadError, Diverged
 from continuad.fit import Budget, fit, seed_of
 from continuad.strategies.naive import Naive
 
@@ -154,3 +154,32 @@ def test_learning_lowers_the_reconstruction_error() -> None:
         budget=Budget(steps=150),
     )
     assert float(detector.predict(x).map.detach().mean()) < 0.5 * before
+
+
+class Steep(ToyAutoencoder):
+    def optimiser(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 1e38)
+
+
+class Lost(ToyAutoencoder):
+    def step(self, images: Tensor) -> Tensor:
+        return super().step(images) * float("nan")
+
+
+class Hard(Naive):
+    def penalty(self, images: Tensor) -> float:
+        return float("inf")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "steps", "message"),
+    [
+        (Naive(Lost(32)), 5, "Lost: the loss is nan"),
+        (Hard(ToyAutoencoder(32)), 5, "the penalty is inf.* lower the strategy's strength"),
+        (Naive(Steep(32)), 2, "not finite|loss is"),
+    ],
+)
+def test_a_loss_that_is_no_number_stops_learning(strategy: Naive, steps: int, message: str) -> None:
+    strategy.budget = Budget(steps=steps)
+    with pytest.raises(Diverged, match=message):
+        strategy.learn(stream(1, size=32)[0])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from continuad.console import Bars, BenchBars, err_console, out_console
 from continuad.errors import ContinuadError
@@ -200,7 +201,7 @@ def run_settings(settings: Settings, out: Path, keep_models: bool) -> None:
 
         unknown = opened(settings.unknown, 0) if settings.unknown else []
         try:
-            run_grid(
+            diverged = run_grid(
                 settings,
                 grid,
                 out,
@@ -213,7 +214,14 @@ def run_settings(settings: Settings, out: Path, keep_models: bool) -> None:
         except KeyboardInterrupt:
             err_console.print("stopped; the same command goes on where it was")
             raise typer.Exit(130) from None
+    if diverged:
+        notes.extend(f"{run} diverged: {how}" for run, how in diverged.items())
+        write_settings()
     report_on(out)
+    for run, how in diverged.items():
+        err_console.print(Text.assemble(("error: ", "bold red"), f"{run} diverged: {how}"), soft_wrap=True)
+    if diverged:
+        raise typer.Exit(1)
 
 
 def report_on(directory: Path) -> None:

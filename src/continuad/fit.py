@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,10 +14,12 @@ from torch import Tensor
 from continuad.batches import Images, in_order, one_pass, steps_of
 from continuad.checkpoint import Checkpoint, Half
 from continuad.detector import Detector
-from continuad.errors import ContinuadError
+from continuad.errors import ContinuadError, Diverged
 from continuad.stats import Policy, Stats
 
 Progress = Callable[[int, int], None]
+
+REMEDY = "lower the strategy's strength, or try another seed"
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,9 @@ def fit(
 
     Returns:
         The number of steps taken.
+
+    Raises:
+        Diverged: a loss, a penalty or a weight is no longer finite; what the detector holds is of no use then.
     """
     detector.train()
     torch.manual_seed(seed_of(seed))
@@ -154,6 +160,8 @@ def _descend(
             checkpoint.keep(half)
     if half.best:
         detector.restore(half.best)
+    if not all(weight.isfinite().all() for weight in detector.weights().values()):
+        raise Diverged(f"{type(detector).__name__}: the last step left weights that are not finite; {REMEDY}")
     return half.step
 
 
@@ -161,12 +169,20 @@ def _step(detector: Detector, optimiser: torch.optim.Optimizer, hooks: Hooks, im
     loss = detector.step(images)
     if loss is None:
         return
-    loss = loss + hooks.penalty(images)
+    penalty = hooks.penalty(images)
+    _refuse_broken(detector, penalty=penalty, loss=loss)
+    loss = loss + penalty
     optimiser.zero_grad()
     loss.backward()
     hooks.on_gradients()
     optimiser.step()
     hooks.on_step()
+
+
+def _refuse_broken(detector: Detector, **values: Tensor | float) -> None:
+    for what, value in values.items():
+        if not math.isfinite(number := float(torch.as_tensor(value).detach())):
+            raise Diverged(f"{type(detector).__name__}: the {what} is {number} and learning cannot go on; {REMEDY}")
 
 
 @torch.no_grad()

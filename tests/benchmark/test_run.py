@@ -171,6 +171,15 @@ def test_a_grid_fills_one_folder_and_repeats_nothing(tmp_path: Path) -> None:
     assert len(list((tmp_path / "examples").iterdir())) == 6
 
 
+def test_a_run_that_diverges_leaves_the_others_alone(tmp_path: Path) -> None:
+    asked = settings(detector=("toys:ToyAutoencoder",), strategy=("ewc:1e45", "naive"), options={})
+    diverged = run_grid(asked, cells(asked)[0], tmp_path, lambda *_: stream(2))
+    assert list(diverged) == ["toys-ToyAutoencoder-ewc-1e45-seed0-order0"]
+    assert "lower the strategy's strength" in next(iter(diverged.values()))
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    assert rows.groupby("strategy").after_task.max().to_dict() == {"ewc:1e45": 0, "naive": 1}
+
+
 def test_a_pair_that_does_not_apply_is_left_out_with_its_reason() -> None:
     asked = settings(detector=("padim", "toys:ToyAutoencoder"), strategy=("naive", "average"))
     kept, refused = cells(asked)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from continuad.benchmark.run import COLUMNS, Notify, Rows, run, run_name, run_stamp
 from continuad.benchmark.scenario import left_out
-from continuad.errors import ContinuadError
+from continuad.errors import ContinuadError, Diverged
 from continuad.features import FeatureStore
 from continuad.files import replace_file
 from continuad.fit import Budget
@@ -89,8 +89,10 @@ def run_grid(
     keep_models: bool = False,
     notify: Notify | None = None,
     on_cell: Callable[[Cell, int, int], None] | None = None,
-) -> None:
+) -> dict[str, str]:
     """Run every cell that is not finished yet; `rows.csv` and `rows.parquet` in `out` grow task by task.
+
+    A run whose learning diverges is left where it is, and the others go on.
 
     Args:
         grid: the runs that `cells` gave for these settings.
@@ -99,12 +101,16 @@ def run_grid(
         keep_models: leave each run's model in `out/runs/<run>`; else only its rows stay.
         on_cell: called with (cell, its number, how many there are) when a run begins.
 
+    Returns:
+        The runs that diverged, and how.
+
     Raises:
         ContinuadError: `out` holds results of other settings; see also `run`.
     """
     (out / "runs").mkdir(parents=True, exist_ok=True)
     stream: list[Task] = []
     opened, stamp, store = None, "", FeatureStore()
+    diverged = {}
     for number, cell in enumerate(grid):
         if on_cell:
             on_cell(cell, number, len(grid))
@@ -116,23 +122,28 @@ def run_grid(
         identity = {"stream": stamp, **describe(strategy)}
         if _finished(folder, identity):
             continue
-        rows = run(
-            stream,
-            strategy,
-            folder,
-            label=cell.strategy,
-            order=cell.order,
-            examples=out / "examples",
-            notify=notify,
-            on_rows=lambda _: write_rows(out),
-            store=store,
-            look_ahead=settings.look_ahead,
-            scenario=settings.scenario,
-            groups=settings.groups,
-            unknown=unknown,
-        )
+        try:
+            rows = run(
+                stream,
+                strategy,
+                folder,
+                label=cell.strategy,
+                order=cell.order,
+                examples=out / "examples",
+                notify=notify,
+                on_rows=lambda _: write_rows(out),
+                store=store,
+                look_ahead=settings.look_ahead,
+                scenario=settings.scenario,
+                groups=settings.groups,
+                unknown=unknown,
+            )
+        except Diverged as error:
+            diverged[folder.name] = str(error)
+            continue
         _finish(folder, identity, rows.to_dict("records"), keep_models)
     write_rows(out)
+    return diverged
 
 
 def write_rows(out: Path) -> pd.DataFrame:
