@@ -108,6 +108,11 @@ class Detector(nn.Module):
         """The learned part's answers (B, C, ...) before scoring: what distillation should keep."""
         raise NotImplementedError
 
+    def distance(self, new: list[Tensor], old: list[Tensor]) -> Tensor:
+        """How far two answers of `forward` are apart, (), on the scale of the loss, so that distillation of strength 1
+        weighs about as much as learning. Here: the mean squared difference, each part counting the same."""
+        return torch.stack([(a - b).square().mean() for a, b in zip(new, old, strict=True)]).mean()
+
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """(B, C): mean over positions of all that `forward` answers; by these strategies compare images."""

@@ -94,10 +94,10 @@ def keep_answers(detector: Detector, kept: Stats) -> None:
 
 
 def moved_answers(detector: Detector, kept: Stats, images: Tensor) -> Tensor:
-    """Mean squared difference () of the answers on images from those `keep_answers` remembered."""
+    """The detector's distance () of its answers on images from those `keep_answers` remembered."""
     before = answers(detector, kept.under("old/"), images)
     with evaluating(detector):
-        return distance(detector(images), before)
+        return detector.distance(detector(images), before)
 
 
 def answers(detector: Detector, state: dict[str, Tensor], images: Tensor) -> list[Tensor]:
@@ -105,11 +105,6 @@ def answers(detector: Detector, state: dict[str, Tensor], images: Tensor) -> lis
     with torch.no_grad(), evaluating(detector):
         found: list[Tensor] = functional_call(detector, state, (images,))
         return found
-
-
-def distance(new: list[Tensor], old: list[Tensor]) -> Tensor:
-    """Mean squared difference of two answers, each part counting the same."""
-    return torch.stack([(a - b).square().mean() for a, b in zip(new, old, strict=True)]).mean()
 
 
 def drawn(images: Images, count: int) -> Tensor:

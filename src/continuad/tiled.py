@@ -123,6 +123,10 @@ class Tiled(Detector):
         """The inner detector's answers to all tiles, (B T, C, ...)."""
         return self.inner(self.cut(images).flatten(0, 1))
 
+    def distance(self, new: list[Tensor], old: list[Tensor]) -> Tensor:
+        """The inner detector's."""
+        return self.inner.distance(new, old)
+
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """(B, C): mean over the tiles."""

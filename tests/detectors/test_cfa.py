@@ -101,6 +101,15 @@ def test_a_patch_on_its_centre_scores_nothing() -> None:
     assert found.map.abs().max() < 1e-3
 
 
+def test_distance_enters_as_distances_enter_the_loss() -> None:
+    """Features that differ by 2 in one channel of three: 4 at every position, divided by nu."""
+    detector = small(nu=0.5)
+    old = torch.zeros(2, 3, 4, 4)
+    new = old.clone()
+    new[:, 1] = 2
+    assert detector.distance([new], [old]).item() == 8
+
+
 def test_bl_067_a_prediction_holds_on_to_nothing_but_its_own_bytes() -> None:
     found = begun(noise()).predict(noise())
     assert found.map.untyped_storage().nbytes() == 3 * 64 * 64 * 4

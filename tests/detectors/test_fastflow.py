@@ -38,6 +38,12 @@ GOOD = torch.from_numpy(images_of(0, 4, defects=False, seed=0).images)
 MIXED = torch.from_numpy(images_of(0, 4, defects=True, seed=2).images)
 
 
+def test_distance_is_a_sum_over_the_image_as_the_loss_is() -> None:
+    """Two levels of 2 x 2 x 3 numbers, 1 and 2 off: 12 / 2 + 4 * 12 / 2, the same for any number of images."""
+    zero = torch.zeros(5, 2, 2, 3)
+    assert small().distance([zero + 1, zero + 2], [zero, zero]).item() == 30
+
+
 def test_flows_can_be_undone() -> None:
     detector = moved(small())
     for (z, log_det), level, norm, flow in zip(

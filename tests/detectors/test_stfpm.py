@@ -47,6 +47,12 @@ def test_loss_and_map_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.score.tolist() == pytest.approx([0.4 * 2])
 
 
+def test_distance_is_the_loss_with_the_earlier_student_as_teacher() -> None:
+    """Two levels of unit vectors, one orthogonal (1), one opposite (2)."""
+    one, other = torch.eye(2)[:, :, None, None].expand(2, 2, 4, 4)
+    assert small().distance([one[None], one[None]], [other[None], -one[None]]).item() == 3
+
+
 def test_loss_is_a_mean_over_images_and_positions() -> None:
     detector, images = small(), noise(2)
     with torch.no_grad():

@@ -137,6 +137,10 @@ class Cfa(Detector):
         """The features f (B, C, h, w)."""
         return [self.descriptor(self.patches(images))]
 
+    def distance(self, new: list[Tensor], old: list[Tensor]) -> Tensor:
+        """1 / nu mean over positions of |f - f_old|^2, as distances enter the loss."""
+        return (new[0] - old[0]).square().sum(1).mean() / self.nu
+
     def _features(self, images: Tensor) -> Tensor:
         """The features as rows, (B, L, C)."""
         return self.forward(images)[0].flatten(2).mT

@@ -102,6 +102,10 @@ class FastFlow(Detector):
         """z (B, C, h, w) of every level."""
         return [z for z, _ in self.transform(images)]
 
+    def distance(self, new: list[Tensor], old: list[Tensor]) -> Tensor:
+        """Mean over the images of 1/2 sum (z - z_old)^2: the loss is a sum over the image, too."""
+        return torch.stack([(a - b).square().sum((1, 2, 3)).mean() / 2 for a, b in zip(new, old, strict=True)]).sum()
+
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Set the limits from held-out good images."""

@@ -66,6 +66,10 @@ class Stfpm(Detector):
         x = self.pyramid.normalised(images).contiguous(memory_format=torch.channels_last)
         return [F.normalize(level) for level in self.student(x)]
 
+    def distance(self, new: list[Tensor], old: list[Tensor]) -> Tensor:
+        """The loss, with the earlier student as the teacher."""
+        return torch.stack([(a - b).square().sum(1).mean() / 2 for a, b in zip(new, old, strict=True)]).sum()
+
     def errors(self, images: Tensor) -> list[Tensor]:
         """(B, h, w) error of every level."""
         pairs = zip(self.pyramid(images), self.forward(images), strict=True)

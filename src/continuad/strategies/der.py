@@ -12,7 +12,7 @@ from continuad.types import Task
 
 
 class Der(Rehearsal):
-    """Replay, and strength * |f(x) - f_old(x)|^2 (a mean) on a further batch of exemplars a step, as in DER++.
+    """Replay, and strength * `Detector.distance`(f(x), f_old(x)) on a further batch of exemplars a step, as in DER++.
 
     The original keeps its answers beside every exemplar. A detector's answers are maps many times larger than the
     image, so the detector as it was after the task before is kept instead, and asked again.

@@ -11,9 +11,9 @@ from continuad.types import Task
 
 
 class Lwf(Strategy):
-    """Adds strength * |f(x) - f_old(x)|^2 (a mean) on the new images to the loss; f_old is the detector as it was after
-    the task before, and is kept whole. No old image is needed. Beside a replay strategy (`replay:300+lwf`) the
-    images are new and replayed ones.
+    """Adds strength * d(f(x), f_old(x)) on the new images to the loss: f_old is the detector as it was after the task
+    before, and is kept whole; d is `Detector.distance`. No old image is needed. Beside a replay strategy
+    (`replay:300+lwf`) the images are new and replayed ones.
 
     Args:
         strength: 0 is naive.
