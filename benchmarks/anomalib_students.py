@@ -82,6 +82,18 @@ class Stfpm(Detector):
         return torch.optim.SGD(self.model.student_model.parameters(), 0.4, momentum=0.9, weight_decay=1e-3)
 
 
+class PaperStfpm(Stfpm):
+    """The same with the paper's loss, a mean over the images of a step instead of their sum, and its weight decay."""
+
+    def step(self, images: Tensor) -> Tensor:
+        """The mean."""
+        return super().step(images) / len(images)
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """The paper's."""
+        return torch.optim.SGD(self.model.student_model.parameters(), 0.4, momentum=0.9, weight_decay=1e-4)
+
+
 class Cfa(Detector):
     """anomalib's CFA."""
 

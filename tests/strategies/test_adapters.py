@@ -60,6 +60,16 @@ def test_an_earlier_task_stays_bit_for_bit_and_a_later_one_learns() -> None:
         assert int(torch.linalg.matrix_rank(change.flatten(1))) == 4
 
 
+def test_a_step_moves_a_weight_about_as_far_as_without_an_adapter() -> None:
+    """One step of gradient descent along G from U = 0 gives U V = -G V^T V, of about G's length."""
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.randn(64, 400, generator=generator)
+    adapter = LowRank(64, 400, 4)
+    adapter.restart(generator)
+    moved = gradient @ adapter.v.T.detach() @ adapter.v.detach()
+    assert float(moved.norm() / gradient.norm()) == pytest.approx(1, rel=0.1)
+
+
 def test_a_task_costs_its_adapters() -> None:
     """Two kernels of 6 x 48 cost 4 (6 + 48) numbers each, beside what has one dimension."""
     kept = taught(2).kept.under("1/")
