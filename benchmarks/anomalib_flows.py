@@ -9,6 +9,8 @@ are the backbone (theirs has no embedded one), the order of the images and the m
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from anomalib.models.image.cflow.torch_model import CflowModel
 from anomalib.models.image.cflow.utils import cflow_head, get_logp, positional_encoding_2d
@@ -20,7 +22,9 @@ from torch.nn import functional as F
 
 from continuad.backbones import DEFAULT, load_backbone
 from continuad.detector import Detector
-from continuad.types import Prediction
+from continuad.detectors import cflow as ours
+from continuad.thresholds import Limits
+from continuad.types import Batch, Prediction
 
 
 class FastFlow(Detector):
@@ -120,3 +124,27 @@ class Cflow(Detector):
     def optimiser(self) -> torch.optim.Optimizer:
         """Its own."""
         return torch.optim.Adam(self.weights().values(), self.rate)
+
+
+class OriginalCflow(Cflow):
+    """The same with what the original does and anomalib does not: rotations, rate and schedule; and each portion of
+    images is predicted together with the same four held-out ones, whose likelihoods then scale all maps alike."""
+
+    learning_rate = ours.Cflow.learning_rate
+
+    def __init__(self, image_size: int | tuple[int, int] = 256, seed: int = 0):
+        super().__init__(image_size, soft=True, rate=2e-4, seed=seed)
+
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Take the first four held-out images."""
+        self.company = next(iter(batches)).image[:4]
+
+    def limits(self) -> Limits:
+        """None are set: scores alone are compared."""
+        return Limits(0.0, 1.0, 1.0)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Prediction:
+        """Map and score in this company."""
+        found = super().predict(torch.cat([images, self.company]))
+        return Prediction(found.score[: len(images)], found.map[: len(images)])
