@@ -83,6 +83,7 @@ class PerTask(Routed):
         nearest, distance = self.pooled(images)
         return found._replace(task=nearest.where(distance <= self.reject, NONE))
 
+    @torch.no_grad()
     def _raw(self, task: int, images: Tensor) -> Prediction:
         self.show(task)
         return self.detector.predict(images)

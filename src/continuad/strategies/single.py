@@ -1,5 +1,6 @@
 """Single model: one separate model per task, told at test time which task an image belongs to."""
 
+import torch
 from torch import Tensor
 
 from continuad.detector import Detector
@@ -29,6 +30,7 @@ class Single(Strategy):
         """Keep it."""
         self.experts.keep(task.index, self.detector)
 
+    @torch.no_grad()
     def predict(self, images: Tensor, task: int | None = None) -> Prediction:
         """The raw prediction of the task's own model."""
         if task is None:
