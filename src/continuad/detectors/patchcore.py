@@ -58,7 +58,7 @@ class PatchCore(Detector):
         strides: Sequence[int] = (8, 16),
         bank: int | str = "10%",
         neighbours: int = 9,
-        projection: int = 128,
+        projection: int = 512,
         sigma: float = 4.0,
         seed: int = 0,
         precision: Precision = "float32",
