@@ -24,7 +24,7 @@ class Grid(nn.Module):
         return grid
 
 
-ours = PatchCore(64, bank=50)
+ours = PatchCore(64, bank=50, projection=128)
 train = torch.from_numpy(images_of(0, 20, defects=False, seed=0).images)
 test = torch.from_numpy(images_of(0, 6, defects=True, seed=2).images)
 ours.begin([], "restart")

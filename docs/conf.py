@@ -31,7 +31,8 @@ suppress_warnings = ["myst.xref_missing"]
 def _picture(formula: str) -> str:
     """A formula as an inline SVG image: MathJax would be fetched from the internet when the page is read."""
     drawn = io.BytesIO()
-    math_to_image(f"${formula}$", drawn, prop=FontProperties(size=12), dpi=72, format="svg", color="#3b7ab5")
+    line = " ".join(formula.split())
+    math_to_image(f"${line}$", drawn, prop=FontProperties(size=12), dpi=72, format="svg", color="#3b7ab5")
     data = base64.b64encode(drawn.getvalue()).decode()
     return f'<img style="vertical-align: middle" alt="{html.escape(formula)}" src="data:image/svg+xml;base64,{data}">'
 

@@ -150,7 +150,7 @@ def test_it_finds_patches_on_stripes() -> None:
 
 def test_equals_anomalib() -> None:
     """Distances and scores of anomalib 2.7.0 with our bank (benchmarks/golden_patchcore.py)."""
-    detector = learn(small(), TRAIN)
+    detector = learn(small(projection=128), TRAIN)
     found = detector.predict(torch.from_numpy(TEST.images[2:5]))
     with np.load(Path(__file__).parent / "golden" / "patchcore_anomalib.npz") as golden:
         enlarged = upsample_and_smooth(torch.from_numpy(golden["grid"]), (64, 64), 4.0)
