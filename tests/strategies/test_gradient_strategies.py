@@ -286,7 +286,7 @@ def test_more_strength_keeps_weights_closer() -> None:
     assert moved("ewc:1000000") < moved("ewc:1000") < moved("naive")
 
 
-@pytest.mark.parametrize("name", GRADIENT)
+@pytest.mark.parametrize("name", [*GRADIENT, "herding:6", "reservoir:6", "generative:steps=2:width=0.0625:latent=8"])
 def test_killed_in_a_task_ends_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("continuad.checkpoint.EVERY", 0.0)
     whole = learned(name)
