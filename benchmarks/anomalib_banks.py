@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import torch
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
-from anomalib_parts import embed
+from anomalib_parts import MEAN, STD, embed
 from torch import Tensor
 
 from continuad.backbones import DEFAULT
@@ -20,7 +20,6 @@ from continuad.stats import Policy
 from continuad.types import Prediction
 
 LAYERS = ("blocks.2", "blocks.4")  # of the default backbone: strides 8 and 16
-MEAN = STD = 0.5  # its normalisation
 
 
 class PatchCore(Detector):

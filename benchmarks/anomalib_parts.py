@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from continuad.backbones import DEFAULT, Backbone, _embedded_weights
 
+MEAN = STD = 0.5  # the default backbone's normalisation
+
 
 def embed(net: nn.Module) -> None:
     """Give a timm network on the default backbone the embedded weights."""

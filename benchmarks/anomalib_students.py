@@ -18,7 +18,7 @@ from anomalib.models.image.cfa import torch_model as cfa
 from anomalib.models.image.cfa.loss import CfaLoss
 from anomalib.models.image.stfpm import torch_model as stfpm
 from anomalib.models.image.stfpm.loss import STFPMLoss
-from anomalib_parts import Named, embed
+from anomalib_parts import MEAN, STD, Named, embed
 from torch import Tensor
 
 from continuad.backbones import DEFAULT, load_backbone
@@ -27,7 +27,6 @@ from continuad.stats import Policy
 from continuad.types import Prediction
 
 LAYERS = ("blocks.1", "blocks.2", "blocks.4")  # of the default backbone: strides 4, 8 and 16
-MEAN = STD = 0.5  # its normalisation
 
 
 def stfpm_model() -> stfpm.STFPMModel:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
-from continuad.console import Bars, BenchBars, err_console, out_console
+from continuad.console import Bars, BenchBars, err_console, out_console, print_error
 from continuad.errors import ContinuadError
 from continuad.settings import Settings
 from continuad.tiled import PREFIX
@@ -219,7 +218,7 @@ def run_settings(settings: Settings, out: Path, keep_models: bool) -> None:
         write_settings()
     report_on(out)
     for run, how in diverged.items():
-        err_console.print(Text.assemble(("error: ", "bold red"), f"{run} diverged: {how}"), soft_wrap=True)
+        print_error(f"{run} diverged: {how}")
     if diverged:
         raise typer.Exit(1)
 

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from continuad.bench_command import (
     Download,
@@ -23,7 +22,7 @@ from continuad.bench_command import (
     report_on,
     run_settings,
 )
-from continuad.console import Bars, err_console, out_console
+from continuad.console import Bars, out_console, print_error
 from continuad.errors import ContinuadError
 from continuad.settings import Settings
 
@@ -190,5 +189,5 @@ def main() -> None:
     try:
         app()
     except (ContinuadError, OSError) as error:  # OSError: disk full, no permission; it names the file
-        err_console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        print_error(str(error))
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""Progress on the terminal: bars where there is one, plain lines where there is none."""
+"""What the commands say: progress as bars on a terminal and as plain lines elsewhere, and errors."""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 out_console = Console()
 err_console = Console(stderr=True)
+
+
+def print_error(message: str) -> None:
+    """One line on stderr, never broken by the terminal's width."""
+    err_console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
 
 
 class Bars:

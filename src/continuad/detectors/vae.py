@@ -16,8 +16,7 @@ class Vae(Rebuilder):
     The encoder answers a mean m and a log-variance v for each of `latent` numbers; the decoder rebuilds the
     image x of N values as y from m + exp(v / 2) e, e normal, in training, and from m in prediction. The loss is
     mean (x - y)^2 + beta / N KL, KL = -1/2 sum (1 + v - m^2 - exp v): the bound on the likelihood for pixels with
-    variance beta / 2. Squared error, averaged over colours, is the map, its maximum the
-    image score.
+    variance beta / 2. Squared error, averaged over colours, is the map, its maximum the image score.
 
     Policies: it keeps nothing but weights and limits, so all three are the same.
 
