@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from continuad.detector import Detector
 from continuad.errors import ContinuadError
+from continuad.ssim import ssim_map
 from continuad.stats import Policy
 from continuad.winograd import Conv2d
 
@@ -20,6 +22,7 @@ STAGES = ((32, 4), (32, 4), (32, 3), (64, 4), (64, 3), (128, 4), (64, 3), (32, 3
 
 GRID = 16  # pixels a side that the encoder makes one of
 SLOPE = 0.2  # of the leaky ReLU
+Error = Literal["ssim", "l2"]
 
 
 class Rebuilder(Detector):
@@ -45,6 +48,30 @@ class Rebuilder(Detector):
         """
         self.check(images, type(self).__name__, self.begun or "pixel_limit" in self.stats)
         return images
+
+
+def reconstruction_map(rebuilt: Tensor, x: Tensor, error: Error) -> Tensor:
+    """What differs (B, H, W) between pictures (B, C, H, W) in [0, 1], averaged over the colours c of a pixel.
+
+    "ssim": 1 - SSIM(x, y)_c, from 0 to 2; "l2": (x_c - y_c)^2.
+    """
+    return (1 - ssim_map(rebuilt, x) if error == "ssim" else (rebuilt - x).square()).mean(1)
+
+
+def check_options(latent: int, **errors: str) -> None:
+    """Refuse what no autoencoder can take.
+
+    Args:
+        errors: options that name an `Error`, by the option's name.
+
+    Raises:
+        ContinuadError: no latent number, or an unknown kind of error.
+    """
+    if latent < 1:
+        raise ContinuadError(f"latent={latent} must be at least 1")
+    for name, error in errors.items():
+        if error not in get_args(Error):
+            raise ContinuadError(f"{name}='{error}' is not known; use {' or '.join(get_args(Error))}")
 
 
 class Encoder(nn.Module):

@@ -43,6 +43,24 @@ def test_loss_by_hand(asked: float | None, beta: float) -> None:
     assert float(loss) == pytest.approx(0.09 + beta * 4 / (3 * 64**2), rel=1e-5)
 
 
+def test_maps_by_hand() -> None:
+    """Grey 0.2 rebuilt as black in one of three colours: 0.04 / 3, or (1 - c1 / (0.2^2 + c1)) / 3; one loss."""
+    image = torch.full((1, 3, 64, 64), 51, dtype=torch.uint8)
+    picture = torch.full((1, 3, 64, 64), 0.2)
+    picture[:, 0] = 0
+    losses = []
+    for error, expected in (("l2", 0.04 / 3), ("ssim", (1 - 1e-4 / (0.2**2 + 1e-4)) / 3)):
+        detector = small(error=error)
+        detector.begin([], "restart")
+        detector.eval()
+        detector.decoder.forward = lambda latent: picture  # type: ignore[method-assign]
+        found = detector.predict(image)
+        assert float(found.map[0, 32, 32]) == pytest.approx(expected, rel=1e-3)
+        assert float(found.score) == pytest.approx(float(found.map.max()))
+        losses.append(float(detector.step(image).detach()))
+    assert losses[0] == losses[1]
+
+
 def test_it_draws_only_in_training() -> None:
     detector, images = small(), torch.from_numpy(stream(1)[0].val.images)
     detector.train()
@@ -65,6 +83,8 @@ def test_new_images() -> None:
 def test_refusals() -> None:
     with pytest.raises(ContinuadError, match="at least 1"):
         small(latent=0)
+    with pytest.raises(ContinuadError, match="error='l1' is not known; use ssim or l2"):
+        small(error="l1")
     with pytest.raises(ContinuadError, match="not be negative"):
         small(beta=-1.0)
 

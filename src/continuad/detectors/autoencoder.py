@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from continuad.convolutional import Decoder, Encoder, Rebuilder
-from continuad.errors import ContinuadError
-from continuad.ssim import ssim_loss, ssim_map
+from continuad.convolutional import Decoder, Encoder, Error, Rebuilder, check_options, reconstruction_map
+from continuad.ssim import ssim_loss
 from continuad.types import Prediction
-
-Loss = Literal["ssim", "l2"]
 
 
 class Autoencoder(Rebuilder):
@@ -40,16 +35,13 @@ class Autoencoder(Rebuilder):
     def __init__(
         self,
         image_size: int | tuple[int, int] = 256,
-        loss: Loss = "ssim",
+        loss: Error = "ssim",
         latent: int = 100,
         width: float = 1.0,
         seed: int = 0,
     ):
         super().__init__(image_size, width)
-        if loss not in get_args(Loss):
-            raise ContinuadError(f"loss='{loss}' is not known; use {' or '.join(get_args(Loss))}")
-        if latent < 1:
-            raise ContinuadError(f"latent={latent} must be at least 1")
+        check_options(latent, loss=loss)
         self.loss, self.latent, self.seed = loss, latent, seed
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -72,9 +64,7 @@ class Autoencoder(Rebuilder):
         Raises:
             ContinuadError: nothing was learned yet, or images of another size.
         """
-        x, rebuilt = images / 255, self(self.checked(images))[0]
-        error = 1 - ssim_map(rebuilt, x) if self.loss == "ssim" else (rebuilt - x).square()
-        anomaly_map = error.mean(1)
+        anomaly_map = reconstruction_map(self(self.checked(images))[0], images / 255, self.loss)
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 
     def optimiser(self) -> torch.optim.Optimizer:

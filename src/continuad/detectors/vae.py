@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from continuad.convolutional import Decoder, Encoder, Rebuilder, variational_loss
+from continuad.convolutional import (
+    Decoder,
+    Encoder,
+    Error,
+    Rebuilder,
+    check_options,
+    reconstruction_map,
+    variational_loss,
+)
 from continuad.errors import ContinuadError
 from continuad.types import Prediction
 
@@ -16,12 +24,13 @@ class Vae(Rebuilder):
     The encoder answers a mean m and a log-variance v for each of `latent` numbers; the decoder rebuilds the
     image x of N values as y from m + exp(v / 2) e, e normal, in training, and from m in prediction. The loss is
     mean (x - y)^2 + beta / N KL, KL = -1/2 sum (1 + v - m^2 - exp v): the bound on the likelihood for pixels with
-    variance beta / 2. Squared error, averaged over colours, is the map, its maximum the image score.
+    variance beta / 2. The map is what y differs from x in, averaged over colours; its maximum is the image score.
 
     Policies: it keeps nothing but weights and limits, so all three are the same.
 
     Args:
         image_size: side or (H, W), at least 32.
+        error: of the map, "l2" as in the loss, or "ssim", see `reconstruction_map`. Learning is the same.
         latent: numbers an image is squeezed through.
         beta: weight of the divergence from the prior. Larger: smoother images, and drawn ones closer to real.
             None: twice what is not rebuilt at the time, see `variational_loss`.
@@ -35,17 +44,17 @@ class Vae(Rebuilder):
     def __init__(
         self,
         image_size: int | tuple[int, int] = 256,
+        error: Error = "l2",
         latent: int = 100,
         beta: float | None = None,
         width: float = 1.0,
         seed: int = 0,
     ):
         super().__init__(image_size, width)
-        if latent < 1:
-            raise ContinuadError(f"latent={latent} must be at least 1")
+        check_options(latent, error=error)
         if beta is not None and not beta >= 0:
             raise ContinuadError(f"beta={beta} must not be negative; 0 leaves the divergence out")
-        self.latent, self.beta, self.seed = latent, beta, seed
+        self.error, self.latent, self.beta, self.seed = error, latent, beta, seed
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.encoder = Encoder(self.image_size, 2 * latent, width)
@@ -62,12 +71,12 @@ class Vae(Rebuilder):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """Squared error and its maximum; the same every time.
+        """Map of `error` and its maximum; the same every time.
 
         Raises:
             ContinuadError: nothing was learned yet, or images of another size.
         """
-        anomaly_map = (self(self.checked(images))[0] - images / 255).square().mean(1)
+        anomaly_map = reconstruction_map(self(self.checked(images))[0], images / 255, self.error)
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 
     @torch.no_grad()
