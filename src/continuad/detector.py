@@ -86,13 +86,21 @@ class Detector(nn.Module):
         """Set the limits from held-out good images."""
         self.set_limits(self.predict(batch.image.to(self.device)) for batch in batches)
 
+    @torch.no_grad()
+    def limits_of(self, batches: Iterable[Batch]) -> Limits:
+        """The limits that held-out good images would give; those that are set stay. For one product of several."""
+        return self._limits(self.predict(batch.image.to(self.device)) for batch in batches)
+
     def set_limits(self, found: Iterable[Prediction]) -> None:
         """Set the limits from predictions of held-out good images; each is made when the last one left the device."""
-        scores, maps = zip(*((p.score.cpu().numpy(), p.map.cpu().numpy()) for p in found), strict=True)
-        limits = self.rule.limits(np.concatenate(scores), np.concatenate(maps))
+        limits = self._limits(found)
         self.stats["centre"] = torch.tensor(limits.centre)
         self.stats["pixel_limit"] = torch.tensor(limits.pixel)
         self.stats["image_limit"] = torch.tensor(limits.image)
+
+    def _limits(self, found: Iterable[Prediction]) -> Limits:
+        scores, maps = zip(*((p.score.cpu().numpy(), p.map.cpu().numpy()) for p in found), strict=True)
+        return self.rule.limits(np.concatenate(scores), np.concatenate(maps))
 
     def limits(self) -> Limits:
         """The current limits on the scale of this detector's raw scores.

@@ -8,10 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from continuad.batches import Images
 from continuad.coding import CODINGS, CodedImages, Coding, encode
 from continuad.cost import MEGABYTE
-from continuad.data.images import ImageSet, Joined
+from continuad.data.images import ImageSet, Joined, Rows
 from continuad.errors import ContinuadError
 from continuad.stats import Stats
 from continuad.types import Task
@@ -86,9 +85,10 @@ class Memory(nn.Module):
         """The exemplars to train on, if there are any."""
         return self.part(held_out=False) if len(self) else None
 
-    def calibration(self, task: Task) -> Images:
-        """Held-out images of a task and of every task remembered."""
-        return Joined((task.val, self.part(held_out=True))) if len(self) else task.val
+    def held_out_by_task(self, but: int) -> dict[int, Rows]:
+        """The held-out exemplars of each task that has any, but for one task."""
+        parts = {t: self.part(held_out=True, task=t) for t in self.known() if t != but}
+        return {t: part for t, part in parts.items() if len(part)}
 
     def _put(self, files: list[Tensor]) -> None:
         self.store["files"] = torch.cat(files) if files else torch.empty(0, dtype=torch.uint8)

@@ -20,7 +20,8 @@ class Verdict(NamedTuple):
     Attributes:
         path: the file.
         score: raw score; higher is more anomalous.
-        anomalous: whether the score exceeds the model's limit.
+        anomalous: whether the score exceeds the limit of the task that was given or inferred, else the one for
+            everything.
         map: (H, W) float32 anomaly map in the size of the original picture.
         mask: (H, W) bool predicted defect, in the same size.
         task: the task it was taken for (-1: none of the known ones), or None.
@@ -52,7 +53,7 @@ def predict_files(
         image = torch.from_numpy(to_array(picture, detector.image_size))[None]
         found = strategy.predict(image.to(detector.device), task)
         known = int(found.task[0]) if found.task is not None else None
-        limits = strategy.limits(known if task is None and known is not None else task or 0)
+        limits = strategy.limits(known if task is None else task)
         scores, maps = found.score.cpu().numpy(), found.map.cpu().numpy()
         flagged, masks = detector.rule.decide(scores, maps, limits)
         anomaly_map = np.asarray(Image.fromarray(maps[0]).resize(picture.size, Image.Resampling.BILINEAR))

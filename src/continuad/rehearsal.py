@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from continuad.batches import Images
 from continuad.coding import Coding
+from continuad.data.images import Rows
 from continuad.detector import Detector
 from continuad.memory import Memory
 from continuad.strategy import Strategy
@@ -30,9 +31,9 @@ class Rehearsal(Strategy):
         """New images and the exemplars to train on."""
         return task.train, self.memory.replayed()
 
-    def calibration(self, task: Task) -> Images:
-        """Held-out images of the task and of every task remembered."""
-        return self.memory.calibration(task)
+    def calibration(self, task: Task) -> dict[int, Rows]:
+        """Held-out images of the task, and of those of which any are remembered."""
+        return {task.index: task.val} | self.memory.held_out_by_task(but=task.index)
 
     def after(self, task: Task) -> None:
         """Take exemplars of the task."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
 import torch
@@ -14,7 +14,7 @@ from continuad.detector import Detector
 from continuad.routing import PooledRouter
 from continuad.strategy import Strategy
 from continuad.thresholds import Limits, standardise
-from continuad.types import Prediction, Task
+from continuad.types import Batch, Prediction, Task
 
 
 class Routed(Strategy):
@@ -67,7 +67,10 @@ class Routed(Strategy):
 
         return one_scale(tasks, ask, images)
 
-    def limits(self, task: int) -> Limits:
+    def set_limits(self, held_out: Mapping[int, Iterable[Batch]]) -> None:
+        """None: every task's limits lie with its weights, and predictions are standardised by them."""
+
+    def limits(self, task: int | None = None) -> Limits:
         """Always 0 and 1: predictions are standardised."""
         return Limits(0.0, 1.0, 1.0)
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from continuad.batches import Images
+from continuad.batches import Images, in_order
 from continuad.checkpoint import Checkpoint
+from continuad.data.images import Joined, Rows
 from continuad.detector import Detector
 from continuad.errors import ContinuadError
 from continuad.fit import Budget, Progress, fit, seed_of
 from continuad.stats import Policy, Stats
 from continuad.thresholds import Limits
-from continuad.types import Prediction, Task
+from continuad.types import Batch, Prediction, Task
 
 
 class Strategy(nn.Module):
@@ -28,6 +29,7 @@ class Strategy(nn.Module):
         routers: ways it can infer the task, which `route` takes by name; `predict` then names the task it took
             each image for.
         kept: what the strategy remembers (counted as additional memory).
+        own_limits: the three limits of every task by its number, see `limits`.
         budget: how long a gradient detector learns a task.
         checkpoint: where a half-learned task is kept, and continued from, if anywhere.
     """
@@ -43,7 +45,7 @@ class Strategy(nn.Module):
         super().__init__()
         if reason := self.refuses(type(detector)):
             raise ContinuadError(reason)
-        self.detector, self.seed, self.kept = detector, seed, Stats()
+        self.detector, self.seed, self.kept, self.own_limits = detector, seed, Stats(), Stats()
 
     @classmethod
     def refuses(cls, detector: type[Detector]) -> str | None:
@@ -59,11 +61,12 @@ class Strategy(nn.Module):
     def learn(self, task: Task, progress: Progress | None = None) -> int:
         """Learn one task of `view(stream)`; returns the steps taken. The same task and seed repeat exactly."""
         new, old = self.data(task)
+        held_out = self.calibration(task)
         steps = fit(
             self.detector,
             new,
             old,
-            self.calibration(task),
+            Joined(tuple(held_out.values())),
             self,
             statistics=self.statistics,
             seed=seed_of(self.seed, task.index),
@@ -72,15 +75,23 @@ class Strategy(nn.Module):
             progress=progress,
         )
         self.after(task)
+        self.set_limits({t: in_order(images, self.detector.batch_size) for t, images in held_out.items()})
         return steps
 
     def data(self, task: Task) -> tuple[Images, Images | None]:
         """New images, and replayed ones if any."""
         return task.train, None
 
-    def calibration(self, task: Task) -> Images:
-        """Held-out good images for the limits."""
-        return task.val
+    def calibration(self, task: Task) -> dict[int, Rows]:
+        """Held-out good images for the limits: of the task, and of those earlier ones that there are images of."""
+        return {task.index: task.val}
+
+    def set_limits(self, held_out: Mapping[int, Iterable[Batch]]) -> None:
+        """Set every task's own limits of which held-out images are at hand; the others' stay as they are."""
+        alone = len(held_out) == 1  # then the detector has them already
+        for task, batches in held_out.items():
+            limits = self.detector.limits() if alone else self.detector.limits_of(batches)
+            self.own_limits[str(task)] = torch.tensor(limits)
 
     def penalty(self, images: Tensor) -> Tensor | float:
         """Added to the loss of every step."""
@@ -104,6 +115,11 @@ class Strategy(nn.Module):
         """(B,) int64 the task each image looks most like, by one of `routers`; None: the strategy's own."""
         raise ContinuadError(f"{type(self).__name__} does not infer tasks")
 
-    def limits(self, task: int) -> Limits:
-        """Limits on the scale of `predict` for images of that task."""
-        return self.detector.limits()
+    def limits(self, task: int | None = None) -> Limits:
+        """Limits on the scale of `predict`: a task's own, or those for everything that the last lesson held out.
+
+        A task's own are set anew after every lesson where the strategy keeps held-out images of it; else they are
+        those of the lesson in which it was learned. Unknown tasks, and None, have the limits for everything.
+        """
+        own = str(task) in self.own_limits
+        return Limits(*self.own_limits[str(task)].tolist()) if own else self.detector.limits()

@@ -224,8 +224,8 @@ def test_a_share_of_exemplars_has_a_folder_and_a_measured_weight(tmp_path: Path)
     assert set(rows.strategy) == {"replay:25%"}
     grown = rows[rows.metric == "additional_mb"].value.diff().dropna()
     assert grown.tolist() == pytest.approx(
-        [4 * (3 * 64 * 64 + 8 + 8 + 1) / 1e6] * 2
-    )  # a quarter of 12 + 4 images a task
+        [(4 * (3 * 64 * 64 + 8 + 8 + 1) + 12) / 1e6] * 2
+    )  # a quarter of 12 + 4 images a task, and its limits
 
 
 def test_budgets_reach_the_strategy() -> None:

@@ -6,12 +6,14 @@ import pandas as pd
 import pytest
 from toys import stream
 
+from continuad.benchmark.evaluate import look, measure
 from continuad.benchmark.grid import cells
 from continuad.benchmark.run import run
 from continuad.benchmark.scenario import is_told, left_out
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
 from continuad.settings import Settings
+from continuad.strategies.multitask import Multitask
 from continuad.strategies.naive import Naive
 from continuad.strategies.pertask import PerTask
 from continuad.strategies.single import Single
@@ -54,6 +56,20 @@ def test_the_task_scenario_gives_what_the_oracle_has() -> None:
     assert given[1, 0, "pixel_f1_max"] == natural[1, 0, "oracle_pixel_f1_max"]
     assert "inference_ms" in set(run(stream(1), PerTask(padim()), scenario="task").metric)
     pd.testing.assert_series_equal(*(values(run(stream(2), Naive(padim()), scenario=s)) for s in ("", "task")))
+
+
+def test_where_nobody_knows_the_product_one_limit_serves_all() -> None:
+    """Judged are the images of the product with the lower scores, whose own limit is below the one for everything."""
+    strategy = Multitask(padim())
+    rows, natural = (
+        values(run(stream(2), each, scenario=s)) for each, s in ((strategy, "domain"), (Multitask(padim()), ""))
+    )
+    task = stream(2)[min((0, 1), key=lambda t: strategy.limits(t).image)]
+    shared, own = (look(strategy, task, told=False, own_limits=own) for own in (False, True))
+    assert shared.decided.sum() < own.decided.sum()
+    assert rows[1, task.index, "pixel_f1"] == measure(shared, task)["pixel_f1"]
+    assert natural[1, task.index, "pixel_f1"] == measure(own, task)["pixel_f1"]
+    assert natural[1, task.index, "image_f1_max"] == rows[1, task.index, "image_f1_max"]
 
 
 def test_the_class_scenario_is_what_pertask_does_by_nature() -> None:

@@ -34,7 +34,7 @@ def test_shares_are_equal_and_their_bytes_counted() -> None:
     for task in (0, 1):
         assert strategy.kept[f"learned/{task}/0"].shape == (4, 112, 4, 4)
         assert strategy.kept[f"held/{task}/0"].shape == (1, 112, 4, 4)
-    limits = 3 * 4
+    limits = 3 * 3 * 4  # of each task, and for everything
     assert footprint(strategy).additional == pytest.approx((10 * 112 * 16 * 2 + limits) / MEGABYTE)
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from toys import ToyAutoencoder, images_of, stream
 
-from continuad.batches import in_order
-from continuad.benchmark.evaluate import evaluate
-from continuad.cost import footprint
+from continuad.batches import Images, in_order
+from continuad.benchmark.evaluate import evaluate, look
+from continuad.cost import MEGABYTE, footprint
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
 from continuad.fit import Budget
@@ -21,6 +21,7 @@ from continuad.strategies.pertask import PerTask
 from continuad.strategies.replay import Replay
 from continuad.strategies.single import Single
 from continuad.strategy import Strategy
+from continuad.thresholds import Limits
 
 TASKS = stream()
 
@@ -62,7 +63,8 @@ def test_accumulate_equals_multitask_for_gaussians() -> None:
 
 def test_accumulate_memory_stays_that_of_one_task() -> None:
     one, three = taught(Accumulate(padim()), 1), taught(Accumulate(padim()), 3)
-    assert footprint(one) == footprint(three)
+    assert three.own_limits["0"].nbytes == 12
+    assert footprint(three).additional - footprint(one).additional == pytest.approx(2 * 12 / MEGABYTE)
 
 
 def test_average_is_algorithm_5_1() -> None:
@@ -100,7 +102,9 @@ def test_replay_learns_new_images_and_exemplars_together() -> None:
 def test_replay_calibrates_on_all_tasks() -> None:
     strategy = taught(Replay(padim(), 12), 2)
     held = strategy.calibration(TASKS[2])
-    assert len(held) == 4 + len(strategy.memory.part(held_out=True))  # type: ignore[operator]
+    assert sorted(held) == [0, 1, 2]
+    assert [len(held[t]) for t in (0, 1)] == [len(strategy.memory.part(True, t)) for t in (0, 1)]  # type: ignore
+    assert len(held[2]) == 4
     with pytest.raises(ContinuadError, match="at least 1"):
         Replay(padim(), 0)
 
@@ -109,6 +113,44 @@ def test_multitask_shows_all_images_so_far_and_starts_again() -> None:
     strategy = Multitask(padim())
     assert [len(t.train) for t in strategy.view(TASKS)] == [12, 24, 36]
     assert float(taught(strategy, 2).detector.stats["count"]) == 24
+
+
+def highest(strategy: Strategy, images: Images) -> Limits:
+    """Mean of the maps, their maximum and the highest score: with so few images the limits at any false alarm rate."""
+    found = strategy.predict(images.__getitems__(list(range(len(images)))).image)
+    return Limits(*(float(x) for x in (found.map.mean(), found.map.max(), found.score.max())))
+
+
+def test_every_task_has_limits_of_its_own_set_anew_on_what_is_held_out() -> None:
+    """Replay: on exemplars of earlier tasks; multitask: on all held-out images. For everything: the highest of them."""
+    replay, multitask = taught(Replay(padim(), 48), 3), taught(Multitask(padim()), 3)
+    for strategy, earlier in (
+        (replay, lambda t: replay.memory.part(True, t)),  # type: ignore[union-attr, operator]
+        (multitask, lambda t: TASKS[t].val),
+    ):
+        own = [strategy.limits(t) for t in range(3)]
+        expected = [highest(strategy, earlier(t)) for t in (0, 1)] + [highest(strategy, TASKS[2].val)]
+        np.testing.assert_allclose(own, expected, rtol=1e-4)
+        assert strategy.limits().image == pytest.approx(max(one.image for one in own), rel=1e-4)
+
+
+def test_limits_of_the_lesson_stay_where_nothing_is_held_out() -> None:
+    strategy = Naive(padim())
+    learned = []
+    for task in TASKS:
+        strategy.learn(task)
+        learned.append(strategy.limits(task.index))
+        assert strategy.limits() == learned[-1]
+    assert [strategy.limits(t) for t in range(3)] == learned
+    assert strategy.limits(7) == strategy.limits()  # a task never learned
+
+
+def test_a_verdict_rests_on_the_limits_of_the_task_it_is_given_for() -> None:
+    strategy = taught(Naive(padim()), 2)
+    own, shared = (look(strategy, TASKS[0], told=False, own_limits=own) for own in (True, False))
+    assert np.array_equal(own.scores, shared.scores)
+    assert np.array_equal(own.flagged, own.scores > strategy.limits(0).image)
+    assert np.array_equal(shared.flagged, shared.scores > strategy.limits().image)
 
 
 @pytest.mark.parametrize("kind", [Single, PerTask])
@@ -192,7 +234,8 @@ def test_router_and_detector_share_one_backbone() -> None:
 def test_bl_055_memory_grows_by_one_expert_a_task_and_nothing_else() -> None:
     weights = [footprint(taught(PerTask(padim()), n)).additional for n in (1, 2, 3)]
     assert weights[1] - weights[0] == pytest.approx(weights[2] - weights[1])
-    assert footprint(taught(Naive(padim()), 3)) == footprint(taught(Naive(padim()), 1))
+    naive = [footprint(taught(Naive(padim()), n)).additional for n in (1, 3)]
+    assert naive[1] - naive[0] == pytest.approx(2 * 12 / MEGABYTE)  # limits of two tasks
 
 
 def test_bl_027_bl_128_test_labels_never_steer_learning() -> None:

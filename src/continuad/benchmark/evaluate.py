@@ -35,11 +35,18 @@ class Outcome(NamedTuple):
     decided: np.ndarray
 
 
-def look(strategy: Strategy, task: Task, *, told: bool, store: FeatureStore | None = None) -> Outcome:
-    """Predict a task's test images; `told`: the strategy is given the true task."""
+def look(
+    strategy: Strategy, task: Task, *, told: bool, own_limits: bool = True, store: FeatureStore | None = None
+) -> Outcome:
+    """Predict a task's test images.
+
+    Args:
+        told: the strategy is given the true task. own_limits: verdicts rest on the task's limits, not on those for
+            everything.
+    """
     with remembering(store):
         scores, maps, tasks = _predict_all(strategy, task, told)
-    flagged, decided = strategy.detector.rule.decide(scores, maps, strategy.limits(task.index))
+    flagged, decided = strategy.detector.rule.decide(scores, maps, strategy.limits(task.index if own_limits else None))
     return Outcome(scores, maps, tasks, flagged, decided)
 
 
@@ -92,6 +99,7 @@ def evaluate(
     *,
     learned: bool = True,
     told: bool | None = None,
+    own_limits: bool = True,
 ) -> tuple[Values, Outcome]:
     """All values of one task under a strategy, and the predictions behind them.
 
@@ -100,9 +108,10 @@ def evaluate(
 
     Args:
         told: the strategy is given the true task, and nothing is inferred; None: if it needs it.
+        own_limits: see `look`.
     """
     told = strategy.needs_task if told is None else told
-    outcome = look(strategy, task, told=told, store=store)
+    outcome = look(strategy, task, told=told, own_limits=own_limits, store=store)
     values = measure(outcome, task)
     if outcome.tasks is None or told or not learned:
         return values, outcome

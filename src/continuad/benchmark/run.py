@@ -15,7 +15,7 @@ import continuad
 from continuad.benchmark.evaluate import compare_routers, evaluate, inference_ms
 from continuad.benchmark.examples import save_examples
 from continuad.benchmark.lessons import group_sizes, lessons_of
-from continuad.benchmark.scenario import is_told
+from continuad.benchmark.scenario import is_told, own_limits
 from continuad.benchmark.unknown import unknown_auroc
 from continuad.checkpoint import Checkpoint
 from continuad.cost import footprint
@@ -105,7 +105,7 @@ def run(
         *others, newest = lessons[task.index].places
         last = newest == len(stream) - 1
         looked_at = products if look_ahead and not told else products[: newest + 1]
-        found = _look_at(strategy, looked_at, newest, told, last, examples and examples / run_id, notify, store)
+        found = _look_at(strategy, looked_at, newest, scenario, last, examples and examples / run_id, notify, store)
         found[newest] |= spent
         for place in others:
             found[place]["steps"] = spent["steps"]
@@ -185,7 +185,7 @@ def _look_at(
     strategy: Strategy,
     products: Sequence[Task],
     newest: int,
-    told: bool,
+    scenario: str,
     last: bool,
     examples: Path | None,
     notify: Notify | None,
@@ -193,17 +193,19 @@ def _look_at(
 ) -> dict[int, dict[str, float]]:
     """Values of every product by its place in the stream; a product's index is the task it is learned in."""
     found: dict[int, dict[str, float]] = {}
+    told, own = is_told(scenario, strategy), own_limits(scenario)
     for place, product in enumerate(products):
         if notify:
             notify(f"testing {product.name}", place, len(products))
         found[place] = {}
         if not len(product.test):
             continue
-        found[place], outcome = evaluate(strategy, product, store, learned=place <= newest, told=told)
+        found[place], outcome = evaluate(strategy, product, store, learned=place <= newest, told=told, own_limits=own)
         if last and not told:
             found[place] |= compare_routers(strategy, product)
         if last and examples:
-            save_examples(examples, replace(product, index=place), outcome, strategy.limits(product.index))
+            limits = strategy.limits(product.index if own else None)
+            save_examples(examples, replace(product, index=place), outcome, limits)
     return found
 
 

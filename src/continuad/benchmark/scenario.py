@@ -31,6 +31,14 @@ def left_out(scenario: str, strategy: type[Strategy]) -> str | None:
     return None
 
 
+def own_limits(scenario: str) -> bool:
+    """Whether verdicts rest on the limits of the image's own product, or on one for everything.
+
+    In a factory somebody knows which product lies under the camera, even where the model does not ask.
+    """
+    return scenario != "domain"
+
+
 def is_told(scenario: str, strategy: Strategy) -> bool:
     """Whether a strategy is given the true task when it is tested.
 

@@ -68,9 +68,11 @@ class ImageSet(Dataset[Batch]):
 
 
 class Rows(Protocol):
-    """A number of images, each to be had by its index."""
+    """A number of images, to be had by their indices, one or several at once."""
 
     def __len__(self) -> int: ...
+
+    def __getitems__(self, indices: list[int]) -> Batch: ...
 
     def __getitem__(self, index: int, /) -> Batch: ...
 

@@ -4,12 +4,12 @@ METRICS = {
     "image_auroc": "How likely a defective image scores higher than a good one; 0.5 is chance, 1 is perfect.",
     "image_f1_max": "Balance of found defects and false alarms among images at the best possible limit, "
     "which is chosen on the test images.",
-    "image_f1": "The same at the model's own limit, set on held-out good images only: what one gets in use.",
+    "image_f1": "The same at the product's own limit, set on held-out good images only: what one gets in use.",
     "image_ap": "Area under the precision–recall curve of the image scores.",
     "pixel_auroc": "As image AUROC, over pixels; high even for coarse maps, since most pixels are good.",
     "pixel_f1_max": "Balance of found and falsely marked defect pixels at the best possible limit; "
     "the thesis's headline number.",
-    "pixel_f1": "The same at the model's own limit.",
+    "pixel_f1": "The same at the product's own limit.",
     "pixel_ap": "Area under the precision–recall curve over pixels (the thesis's “precision–recall”).",
     "pixel_aupro": "Mean share of each defect region that is found, over false-positive rates up to 0.3: "
     "small defects count as much as large ones.",

@@ -40,4 +40,4 @@ class Average(Strategy):
             return
         i = task.index
         self.detector.set_moments({k: before[k] * (i / (i + 1)) + now[k] * (1 / (i + 1)) for k in now})
-        self.detector.calibrate(in_order(self.calibration(task), self.detector.batch_size))
+        self.detector.calibrate(in_order(task.val, self.detector.batch_size))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from continuad.batches import Images
+from continuad.data.images import Rows
 from continuad.detector import Detector
 from continuad.errors import ContinuadError
 from continuad.strategy import Strategy
@@ -43,9 +44,10 @@ class Combined(Strategy):
         """New images, and replayed ones of the part that has any."""
         return next((m for m in self._members() if _overrides(m, "data")), self._members()[0]).data(task)
 
-    def calibration(self, task: Task) -> Images:
+    def calibration(self, task: Task) -> dict[int, Rows]:
         """Of the part that remembers most held-out images."""
-        return max((member.calibration(task) for member in self._members()), key=len)
+        offers = [member.calibration(task) for member in self._members()]
+        return max(offers, key=lambda offer: sum(map(len, offer.values())))
 
     def penalty(self, images: Tensor) -> Tensor | float:
         """The sum of all parts'."""

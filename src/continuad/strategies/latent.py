@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -86,12 +86,20 @@ class Latent(Strategy):
         for name, level in self.kept.under(f"{part}/{task}/").items():
             self.kept[f"{part}/{task}/{name}"] = level[:most].clone()
 
+    def set_limits(self, held_out: Mapping[int, Iterable[Batch]]) -> None:
+        """Of every task, by what stands in for its held-out images."""
+        earlier = {t: map(self._held_out_of, [t]) for t in self._known() if t not in held_out}
+        super().set_limits({**earlier, **held_out})
+
     def _held_out(self, task: Task) -> Iterator[Batch]:
         """Held-out images of the task, and stand-ins for those of the tasks before."""
         yield from in_order(task.val, self.detector.batch_size)
         for earlier in self._known():
             if earlier != task.index:
-                yield Batch.good(self._stand_in(list(self.kept.under(f"held/{earlier}/").values())))
+                yield self._held_out_of(earlier)
+
+    def _held_out_of(self, task: int) -> Batch:
+        return Batch.good(self._stand_in(list(self.kept.under(f"held/{task}/").values())))
 
     def _stand_in(self, levels: list[Tensor]) -> Tensor:
         """Black images to which the backbone will answer with these features."""

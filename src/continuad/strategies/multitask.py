@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-from continuad.data.images import ImageSet, Joined
+from continuad.data.images import ImageSet, Joined, Rows
 from continuad.detector import Detector
 from continuad.strategy import Progress, Strategy
 from continuad.types import Task
@@ -32,6 +32,10 @@ class Multitask(Strategy):
             )
             for i, task in enumerate(stream)
         ]
+
+    def calibration(self, task: Task) -> dict[int, Rows]:
+        """The held-out images of tasks 0 to t of `view`."""
+        return dict(enumerate(cast(Joined, task.val).parts))
 
     def learn(self, task: Task, progress: Progress | None = None) -> int:
         """Learn the union from scratch."""

@@ -7,7 +7,6 @@ from continuad.detector import Detector
 from continuad.errors import ContinuadError
 from continuad.experts import Experts
 from continuad.strategy import Progress, Strategy
-from continuad.thresholds import Limits
 from continuad.types import Prediction, Task
 
 
@@ -37,8 +36,3 @@ class Single(Strategy):
             raise ContinuadError("strategy 'single' must be told the task of an image; use 'pertask' to infer it")
         self.experts.show(task, self.detector)
         return self.detector.predict(images)
-
-    def limits(self, task: int) -> Limits:
-        """Limits of the task's own model."""
-        self.experts.show(task, self.detector)
-        return self.detector.limits()
