@@ -26,6 +26,7 @@ class Strategy(nn.Module):
         needs_gradients: it edits losses or gradients, and so refuses detectors that learn by statistics.
         statistics: what happens to the detector's statistics when a task begins.
         needs_task: `predict` must be told the task.
+        separate: later lessons leave a task's answers alone: they are measured when it is learned and after the last.
         routers: ways it can infer the task, which `route` takes by name; `predict` then names the task it took
             each image for.
         kept: what the strategy remembers (counted as additional memory).
@@ -37,6 +38,7 @@ class Strategy(nn.Module):
     needs_gradients: ClassVar[bool] = False
     statistics: ClassVar[Policy] = "restart"
     needs_task: ClassVar[bool] = False
+    separate: ClassVar[bool] = False
     routers: ClassVar[tuple[str, ...]] = ()
     budget: Budget = Budget()
     checkpoint: Checkpoint | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 from toys import ToyAutoencoder, stream
 
 from continuad.benchmark import grid
+from continuad.benchmark.evaluate import evaluate
 from continuad.benchmark.grid import Cell, build, cells, run_grid, write_rows
 from continuad.benchmark.run import run, run_name
 from continuad.detectors.padim import Padim
@@ -23,7 +25,9 @@ from continuad.strategies.multitask import Multitask
 from continuad.strategies.naive import Naive
 from continuad.strategies.pertask import PerTask
 from continuad.strategies.replay import Replay
+from continuad.strategies.single import Single
 from continuad.strategy import Strategy
+from continuad.types import Task
 
 TIMES = ("train_seconds", "inference_ms", "routing_ms_pooled", "routing_ms_lowest")
 
@@ -57,6 +61,22 @@ def test_looking_ahead_measures_tasks_still_to_come(kind: type[Strategy]) -> Non
     assert np.isnan(summarise(plain).forward_transfer_pixel_auroc.item())
     seen = plain[plain.metric == "pixel_auroc"].value.tolist()
     assert seen == rows[(rows.metric == "pixel_auroc") & (rows.on_task <= rows.after_task)].value.tolist()
+
+
+def test_separate_models_are_measured_in_their_lesson_and_after_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between these the values are carried over; they are those that measuring every time gives."""
+    asked: list[str] = []
+
+    def counting(strategy: Strategy, task: Task, *args: Any, **options: Any) -> Any:
+        asked.append(task.name)
+        return evaluate(strategy, task, *args, **options)
+
+    monkeypatch.setattr("continuad.benchmark.run.evaluate", counting)
+    rows = run(stream(), Single(padim()))
+    assert asked == ["zebra", "chess", "zebra", "chess", "egg"]
+    monkeypatch.setattr(Single, "separate", False)
+    pd.testing.assert_frame_equal(without_times(rows), without_times(run(stream(), Single(padim()))))
+    assert len(asked) == 5 + 6
 
 
 def test_bl_080_many_large_maps_go_to_a_file_and_give_the_same_values(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,10 @@ def run(
         *others, newest = lessons[task.index].places
         last = newest == len(stream) - 1
         looked_at = products if look_ahead and not told else products[: newest + 1]
-        found = _look_at(strategy, looked_at, newest, scenario, last, examples and examples / run_id, notify, store)
+        known = {} if last else _unchanged(strategy, rows)
+        found = _look_at(
+            strategy, looked_at, newest, scenario, last, examples and examples / run_id, notify, store, known
+        )
         found[newest] |= spent
         for place in others:
             found[place]["steps"] = spent["steps"]
@@ -190,6 +193,7 @@ def _look_at(
     examples: Path | None,
     notify: Notify | None,
     store: FeatureStore,
+    known: dict[int, dict[str, float]],
 ) -> dict[int, dict[str, float]]:
     """Values of every product by its place in the stream; a product's index is the task it is learned in."""
     found: dict[int, dict[str, float]] = {}
@@ -197,8 +201,8 @@ def _look_at(
     for place, product in enumerate(products):
         if notify:
             notify(f"testing {product.name}", place, len(products))
-        found[place] = {}
-        if not len(product.test):
+        found[place] = dict(known.get(place, {}))
+        if found[place] or not len(product.test):
             continue
         found[place], outcome = evaluate(strategy, product, store, learned=place <= newest, told=told, own_limits=own)
         if last and not told:
@@ -207,6 +211,18 @@ def _look_at(
             limits = strategy.limits(product.index if own else None)
             save_examples(examples, replace(product, index=place), outcome, limits)
     return found
+
+
+def _unchanged(strategy: Strategy, rows: Rows) -> dict[int, dict[str, float]]:
+    """Values that are not measured again until the last task: those of separate models, which stay as they were."""
+    if not strategy.separate or not rows:
+        return {}
+    before = rows[-1]["after_task"]
+    values: dict[int, dict[str, float]] = {}
+    for row in rows:
+        if row["after_task"] == before and row["on_task"] >= 0 and row["metric"] not in ("train_seconds", "steps"):
+            values.setdefault(row["on_task"], {})[row["metric"]] = row["value"]
+    return values
 
 
 def _costs(strategy: Strategy, product: Task, told: bool) -> dict[str, float]:

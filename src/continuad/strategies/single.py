@@ -15,6 +15,7 @@ class Single(Strategy):
     inferred: it needs the true task, and its memory grows with every task."""
 
     needs_task = True
+    separate = True
 
     def __init__(self, detector: Detector, seed: int = 0):
         super().__init__(detector, seed)
