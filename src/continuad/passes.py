@@ -87,10 +87,11 @@ def own_loss(detector: Detector) -> Callable[[Tensor], Tensor]:
 
 def keep_answers(detector: Detector, kept: Stats) -> None:
     """Remember what the detector answers now: its weights, since answers are larger than images. Statistics follow
-    the newest task and are left out."""
+    the newest task and are left out. They lie in memory as a file gives them back: another layout rounds otherwise.
+    """
     for name, value in detector.learned().items():
         if not name.startswith("stats."):
-            kept[f"old/{name}"] = value
+            kept[f"old/{name}"] = value.contiguous()
 
 
 def moved_answers(detector: Detector, kept: Stats, images: Tensor) -> Tensor:
