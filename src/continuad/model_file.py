@@ -114,7 +114,8 @@ def load_into(strategy: Strategy, folder: Path) -> dict[str, Any]:
     tensors: dict[str, Tensor] = {}
     for file in {place["file"] for place in manifest["tensors"].values()}:
         try:
-            tensors |= load_file(folder / file)
+            # copied to where torch begins its tensors: at other addresses kernels round otherwise
+            tensors |= {key: tensor.clone() for key, tensor in load_file(folder / file).items()}
         except (OSError, safetensors.SafetensorError) as error:
             raise ContinuadError(f"model file {folder / file} is missing or damaged: {error}") from error
     found = {name: tensors[place["key"]] for name, place in manifest["tensors"].items()}
