@@ -14,10 +14,10 @@ from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from anomalib_parts import MEAN, STD, embed
 from torch import Tensor
 
-from continuad.backbones import DEFAULT
-from continuad.detector import Detector
-from continuad.stats import Policy
-from continuad.types import Prediction
+from continuad.core.detector import Detector
+from continuad.core.state import Policy
+from continuad.core.types import Prediction
+from continuad.vision.backbones import DEFAULT
 
 LAYERS = ("blocks.2", "blocks.4")  # of the default backbone: strides 8 and 16
 

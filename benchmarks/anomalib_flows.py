@@ -20,11 +20,11 @@ from anomalib_parts import Named
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from continuad.backbones import DEFAULT, load_backbone
-from continuad.detector import Detector
+from continuad.core.detector import Detector
+from continuad.core.thresholds import Limits
+from continuad.core.types import Batch, Prediction
 from continuad.detectors import cflow as ours
-from continuad.thresholds import Limits
-from continuad.types import Batch, Prediction
+from continuad.vision.backbones import DEFAULT, load_backbone
 
 
 class FastFlow(Detector):

@@ -8,7 +8,7 @@ import numpy as np
 import timm
 from torch import Tensor, nn
 
-from continuad.backbones import DEFAULT, Backbone, _embedded_weights
+from continuad.vision.backbones import DEFAULT, Backbone, _embedded_weights
 
 MEAN = STD = 0.5  # the default backbone's normalisation
 

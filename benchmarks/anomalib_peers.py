@@ -20,13 +20,13 @@ from anomalib.models.image.efficient_ad.torch_model import EfficientAdModel, red
 from kornia.losses import FocalLoss
 from torch import Tensor, nn
 
+from continuad.core.detector import Detector
+from continuad.core.state import Policy
+from continuad.core.types import Batch, Prediction
 from continuad.data.synthetic import Pictures
-from continuad.detector import Detector
 from continuad.detectors.draem import initialise
-from continuad.stats import Policy
-from continuad.teachers import load_teacher
-from continuad.types import Batch, Prediction
-from continuad.winograd import Conv2d
+from continuad.vision.pdn import load_teacher
+from continuad.vision.winograd import Conv2d
 
 
 class Draem(Detector):

@@ -21,10 +21,10 @@ from anomalib.models.image.stfpm.loss import STFPMLoss
 from anomalib_parts import MEAN, STD, Named, embed
 from torch import Tensor
 
-from continuad.backbones import DEFAULT, load_backbone
-from continuad.detector import Detector
-from continuad.stats import Policy
-from continuad.types import Prediction
+from continuad.core.detector import Detector
+from continuad.core.state import Policy
+from continuad.core.types import Prediction
+from continuad.vision.backbones import DEFAULT, load_backbone
 
 LAYERS = ("blocks.1", "blocks.2", "blocks.4")  # of the default backbone: strides 4, 8 and 16
 

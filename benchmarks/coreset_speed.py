@@ -17,8 +17,8 @@ import torch
 from anomalib.models.components.sampling import KCenterGreedy
 from padim_speed import read
 
-from continuad.coreset import covering_radius, greedy_coreset
 from continuad.detectors.patchcore import PatchCore
+from continuad.memory.coreset import covering_radius, greedy_coreset
 
 
 def patches_of(folder: Path, images: int) -> torch.Tensor:

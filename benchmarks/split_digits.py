@@ -23,13 +23,12 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from continuad.data.images import ImageSet
-from continuad.detector import Detector
-from continuad.fit import Budget
-from continuad.names import make_strategy
-from continuad.routed import Routed
-from continuad.strategy import Strategy
-from continuad.types import Prediction, Task
+from continuad.core.detector import Detector
+from continuad.core.fit import Budget
+from continuad.core.strategy import Strategy
+from continuad.core.types import ImageSet, Prediction, Task
+from continuad.models.registry import make_strategy
+from continuad.strategies._task_inference import Routed
 
 SIDE, HIDDEN, STEPS = 32, 100, 300
 SCENARIOS = ("task", "domain", "class")

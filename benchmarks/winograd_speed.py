@@ -14,7 +14,7 @@ import time
 import torch
 from torch import nn
 
-from continuad.winograd import Conv2d
+from continuad.vision.winograd import Conv2d
 
 # name, channels in, channels out, kernel, padding, side
 SHAPES = (

@@ -17,7 +17,7 @@ from toys import ToyAutoencoder, stream
 from continuad.errors import ContinuadError
 from continuad.metrics import continual
 from continuad.metrics.image import f1_max, image_ap, image_auroc
-from continuad.names import make_strategy
+from continuad.models.registry import make_strategy
 from continuad.report.paired import holm
 
 DOCS = Path(__file__).parents[1] / "docs"

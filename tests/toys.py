@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from continuad.data.images import ImageSet
-from continuad.detector import Detector
-from continuad.types import Batch, Prediction, Task
+from continuad.core.detector import Detector
+from continuad.core.types import Batch, ImageSet, Prediction, Task
 
 SIZE = 64
 

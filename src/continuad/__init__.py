@@ -8,21 +8,21 @@ if TYPE_CHECKING:
     from continuad.benchmark.run import run
     from continuad.data.stream import named_stream, open_stream
     from continuad.errors import ContinuadError
-    from continuad.model_file import load_model, save_model
-    from continuad.names import make_detector, make_strategy
-    from continuad.predict import predict_files
+    from continuad.models.predict import predict_files
+    from continuad.models.registry import make_detector, make_strategy
+    from continuad.models.store import load_model, save_model
     from continuad.report.tables import summarise
 
 _WHERE = {
     "ContinuadError": "continuad.errors",
-    "load_model": "continuad.model_file",
-    "make_detector": "continuad.names",
-    "make_strategy": "continuad.names",
+    "load_model": "continuad.models.store",
+    "make_detector": "continuad.models.registry",
+    "make_strategy": "continuad.models.registry",
     "named_stream": "continuad.data.stream",
     "open_stream": "continuad.data.stream",
-    "predict_files": "continuad.predict",
+    "predict_files": "continuad.models.predict",
     "run": "continuad.benchmark.run",
-    "save_model": "continuad.model_file",
+    "save_model": "continuad.models.store",
     "summarise": "continuad.report.tables",
 }
 

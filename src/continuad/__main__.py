@@ -1,5 +1,5 @@
 """`python -m continuad` is the command."""
 
-from continuad.cli import main
+from continuad.cli.app import main
 
 main()

@@ -16,18 +16,18 @@ from continuad.benchmark import grid
 from continuad.benchmark.evaluate import evaluate
 from continuad.benchmark.grid import Cell, build, cells, run_grid, write_rows
 from continuad.benchmark.run import run, run_name
+from continuad.benchmark.settings import Settings
+from continuad.core.fit import Budget
+from continuad.core.strategy import Strategy
+from continuad.core.types import Task
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
-from continuad.fit import Budget
 from continuad.report.tables import matrix, summarise
-from continuad.settings import Settings
 from continuad.strategies.multitask import Multitask
 from continuad.strategies.naive import Naive
 from continuad.strategies.pertask import PerTask
 from continuad.strategies.replay import Replay
 from continuad.strategies.single import Single
-from continuad.strategy import Strategy
-from continuad.types import Task
 
 TIMES = ("train_seconds", "inference_ms", "routing_ms_pooled", "routing_ms_lowest")
 

@@ -10,14 +10,14 @@ from continuad.benchmark.evaluate import look, measure
 from continuad.benchmark.grid import cells
 from continuad.benchmark.run import run
 from continuad.benchmark.scenario import is_told, left_out
+from continuad.benchmark.settings import Settings
+from continuad.core.strategy import Strategy
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
-from continuad.settings import Settings
 from continuad.strategies.multitask import Multitask
 from continuad.strategies.naive import Naive
 from continuad.strategies.pertask import PerTask
 from continuad.strategies.single import Single
-from continuad.strategy import Strategy
 
 TIMES = ("train_seconds", "inference_ms", "routing_ms_pooled", "routing_ms_lowest")
 

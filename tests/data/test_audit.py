@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from continuad.cli.audit_view import view
 from continuad.data.audit import audit, available_metrics
-from continuad.data.audit_view import view
-from continuad.data.likeness import NEAR, all_alike, closest, thumbnail
+from continuad.data.near_duplicates import NEAR, all_alike, closest, thumbnail
 from continuad.data.trivial import auroc, needed_auroc
 
 

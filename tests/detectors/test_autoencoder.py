@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from toys import stream
 
+from continuad.core.fit import Budget
 from continuad.detectors.autoencoder import Autoencoder
 from continuad.errors import ContinuadError
-from continuad.fit import Budget
 from continuad.metrics.pixel import pixel_metrics
 from continuad.strategies.naive import Naive
 

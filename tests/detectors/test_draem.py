@@ -11,13 +11,13 @@ import torch
 from torch.nn import functional as F
 from toys import images_of, stream
 
+from continuad.core.fit import Budget
 from continuad.detectors.draem import Draem, focal_loss
 from continuad.errors import ContinuadError
-from continuad.fit import Budget
 from continuad.metrics.pixel import pixel_metrics
-from continuad.model_file import load_model, save_model
-from continuad.ssim import ssim_loss
+from continuad.models.store import load_model, save_model
 from continuad.strategies.naive import Naive
+from continuad.vision.ssim import ssim_loss
 
 NARROW = 0.0625
 

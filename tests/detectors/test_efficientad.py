@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from toys import batch_of, images_of, stream
 
-from continuad.cost import footprint
+from continuad.core.fit import Budget
+from continuad.core.footprint import footprint
 from continuad.detectors.efficientad import EfficientAdM, EfficientAdS, hardest
 from continuad.errors import ContinuadError
-from continuad.fit import Budget
 from continuad.metrics.image import image_metrics
-from continuad.model_file import load_model, save_model
+from continuad.models.store import load_model, save_model
 from continuad.strategies.naive import Naive
-from continuad.teachers import SHIPPED, load_teacher
+from continuad.vision.pdn import SHIPPED, load_teacher
 
 
 def small(**options: object) -> EfficientAdS:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from toys import batch_of, images_of, shaken, stream
 
+from continuad.core.fit import Budget
+from continuad.core.state import Policy
 from continuad.detectors.fastflow import FastFlow
 from continuad.errors import ContinuadError
-from continuad.fit import Budget
 from continuad.metrics.image import image_metrics
-from continuad.model_file import load_model, save_model
-from continuad.stats import Policy
+from continuad.models.store import load_model, save_model
 from continuad.strategies.naive import Naive
 
 

@@ -12,13 +12,13 @@ import torch
 from scipy.ndimage import gaussian_filter, zoom
 from toys import images_of
 
-from continuad.batches import in_order, one_pass
-from continuad.cost import footprint
-from continuad.data.images import ImageSet
+from continuad.core.batches import in_order, one_pass
+from continuad.core.footprint import footprint
+from continuad.core.state import Policy
+from continuad.core.types import ImageSet
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
-from continuad.model_file import save_model
-from continuad.stats import Policy
+from continuad.models.store import save_model
 from continuad.strategies.naive import Naive
 
 
@@ -156,7 +156,7 @@ def test_bl_040_bl_104_a_saved_model_scores_the_same_in_a_fresh_process(tmp_path
 import numpy as np, torch
 torch.manual_seed(999)
 from pathlib import Path
-from continuad.model_file import load_model
+from continuad.models.store import load_model
 strategy, _ = load_model(Path({str(tmp_path / "model")!r}))
 np.save({str(tmp_path / "y.npy")!r}, strategy.predict(torch.from_numpy(np.load({str(tmp_path / "x.npy")!r}))).map)
 """

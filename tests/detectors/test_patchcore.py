@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from toys import images_of, stream
 
-from continuad import neighbours
 from continuad.detectors.patchcore import PatchCore
 from continuad.errors import ContinuadError
-from continuad.maps import upsample_and_smooth
+from continuad.memory import neighbours
 from continuad.metrics.image import image_metrics
-from continuad.model_file import load_model, save_model
+from continuad.models.store import load_model, save_model
 from continuad.strategies.accumulate import Accumulate
 from continuad.strategies.naive import Naive
+from continuad.vision.anomaly_map import upsample_and_smooth
 
 TRAIN = torch.from_numpy(images_of(0, 20, defects=False, seed=0).images)
 OTHER = torch.from_numpy(images_of(1, 6, defects=False, seed=0).images)

@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from toys import stream
 
+from continuad.core.fit import Budget
 from continuad.detectors.riad import Riad, removed_cells
 from continuad.errors import ContinuadError
-from continuad.fit import Budget
 from continuad.metrics.pixel import pixel_metrics
-from continuad.ssim import msgms_map
 from continuad.strategies.naive import Naive
+from continuad.vision.ssim import msgms_map
 
 
 def small(**options: object) -> Riad:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from toys import images_of, stream
 
+from continuad.core.fit import Budget
 from continuad.detectors.stfpm import Stfpm
 from continuad.errors import ContinuadError
-from continuad.fit import Budget
 from continuad.metrics.image import image_metrics
-from continuad.model_file import load_model, save_model
+from continuad.models.store import load_model, save_model
 from continuad.strategies.naive import Naive
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from toys import stream
 
-from continuad.convolutional import divergence
+from continuad.core.fit import Budget
 from continuad.detectors.vae import Vae
 from continuad.errors import ContinuadError
-from continuad.fit import Budget
 from continuad.metrics.pixel import pixel_metrics
 from continuad.strategies.naive import Naive
+from continuad.vision.reconstruction import divergence
 
 
 def small(**options: object) -> Vae:

@@ -12,7 +12,7 @@ import pytest
 from report_cases import BEST, KEPT, TWO, frame, line, run_rows, write_examples, write_results
 
 from continuad.errors import ContinuadError
-from continuad.report import write_report
+from continuad.report.write import write_report
 
 SETTINGS = """
 command = "continuad bench parts/washer parts/bolt --seeds 2 --out results"

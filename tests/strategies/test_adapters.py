@@ -8,10 +8,10 @@ import pytest
 import torch
 from toys import SIZE, ToyAutoencoder, stream
 
-from continuad.checkpoint import Checkpoint
+from continuad.core.checkpoint import Checkpoint
+from continuad.core.fit import Budget
 from continuad.detectors.fastflow import FastFlow
 from continuad.errors import ContinuadError
-from continuad.fit import Budget
 from continuad.strategies.adapters import Adapters, LowRank
 from continuad.strategies.naive import Naive
 
@@ -81,7 +81,7 @@ def test_a_task_costs_its_adapters() -> None:
 def test_killed_inside_a_task_it_ends_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = taught(2)
     stopped = taught(1)
-    monkeypatch.setattr("continuad.checkpoint.EVERY", 0.0)
+    monkeypatch.setattr("continuad.core.checkpoint.EVERY", 0.0)
 
     def stop(done: int, total: int) -> None:
         if done == 5:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from toys import ToyAutoencoder, stream
 
-from continuad.cost import footprint
+from continuad.core.fit import Budget
+from continuad.core.footprint import footprint
 from continuad.errors import ContinuadError
-from continuad.fit import Budget
-from continuad.model_file import load_model, save_model
+from continuad.models.store import load_model, save_model
 from continuad.strategies.generative import Generative
 
 TASKS = stream()

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 from toys import ToyAutoencoder, images_of, stream
 
-from continuad.checkpoint import Checkpoint
-from continuad.data.images import ImageSet
-from continuad.detector import Detector
+from continuad.core.checkpoint import Checkpoint
+from continuad.core.detector import Detector
+from continuad.core.fit import Budget
+from continuad.core.strategy import Strategy
+from continuad.core.types import ImageSet, Prediction, Task
 from continuad.errors import ContinuadError
-from continuad.fit import Budget
-from continuad.model_file import load_model, save_model
-from continuad.names import make_strategy
-from continuad.passes import importance, own_loss
+from continuad.models.registry import make_strategy
+from continuad.models.store import load_model, save_model
+from continuad.strategies._passes import importance, own_loss
 from continuad.strategies.agem import Agem
 from continuad.strategies.der import Der
 from continuad.strategies.ewc import Ewc, EwcOnline
@@ -25,8 +26,6 @@ from continuad.strategies.gem import Gem, project
 from continuad.strategies.herding import herd
 from continuad.strategies.lwf import Lwf
 from continuad.strategies.mas import Mas
-from continuad.strategy import Strategy
-from continuad.types import Prediction, Task
 
 GRADIENT = ["ewc", "ewc-online", "mas", "lwf", "der", "agem", "gem", "replay+ewc", "replay:6+lwf"]
 STRONG = ["ewc:0", "ewc-online:0", "mas:0", "lwf:0"]
@@ -288,7 +287,7 @@ def test_more_strength_keeps_weights_closer() -> None:
 
 @pytest.mark.parametrize("name", [*GRADIENT, "herding:6", "reservoir:6", "generative:steps=2:width=0.0625:latent=8"])
 def test_killed_in_a_task_ends_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("continuad.checkpoint.EVERY", 0.0)
+    monkeypatch.setattr("continuad.core.checkpoint.EVERY", 0.0)
     whole = learned(name)
     broken = make_strategy(name, ToyAutoencoder())
     broken.budget = Budget(steps=6)

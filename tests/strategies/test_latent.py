@@ -6,16 +6,16 @@ import pytest
 import torch
 from toys import SIZE, stream
 
-from continuad.cost import MEGABYTE, footprint
+from continuad.core.fit import Budget
+from continuad.core.footprint import MEGABYTE, footprint
+from continuad.core.strategy import Strategy
 from continuad.detectors.cfa import Cfa
 from continuad.detectors.fastflow import FastFlow
 from continuad.detectors.stfpm import Stfpm
 from continuad.errors import ContinuadError
-from continuad.fit import Budget
-from continuad.model_file import load_model, save_model
+from continuad.models.store import load_model, save_model
 from continuad.strategies.latent import Latent
 from continuad.strategies.naive import Naive
-from continuad.strategy import Strategy
 
 TASKS = stream()
 SMALL = {"image_size": SIZE, "strides": (16,), "flow_steps": 2}

@@ -8,10 +8,10 @@ import pytest
 import torch
 from toys import ToyAutoencoder, stream
 
-from continuad.checkpoint import Checkpoint
-from continuad.cost import footprint
+from continuad.core.checkpoint import Checkpoint
+from continuad.core.fit import Budget
+from continuad.core.footprint import footprint
 from continuad.errors import ContinuadError
-from continuad.fit import Budget
 from continuad.strategies.packnet import PackNet
 
 TASKS = stream()
@@ -95,7 +95,7 @@ def test_early_stopping_is_refused() -> None:
 def test_killed_before_or_after_pruning_ends_the_same(
     stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("continuad.checkpoint.EVERY", 0.0)
+    monkeypatch.setattr("continuad.core.checkpoint.EVERY", 0.0)
     whole, broken = taught(2), taught(1)
     broken.checkpoint = Checkpoint(tmp_path / "half.safetensors", {})
 

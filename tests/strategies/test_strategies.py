@@ -7,12 +7,14 @@ import pytest
 import torch
 from toys import ToyAutoencoder, images_of, stream
 
-from continuad.batches import Images, in_order
 from continuad.benchmark.evaluate import evaluate, look
-from continuad.cost import MEGABYTE, footprint
+from continuad.core.batches import Images, in_order
+from continuad.core.fit import Budget
+from continuad.core.footprint import MEGABYTE, footprint
+from continuad.core.strategy import Strategy
+from continuad.core.thresholds import Limits
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
-from continuad.fit import Budget
 from continuad.strategies.accumulate import Accumulate
 from continuad.strategies.average import Average
 from continuad.strategies.multitask import Multitask
@@ -20,8 +22,6 @@ from continuad.strategies.naive import Naive
 from continuad.strategies.pertask import PerTask
 from continuad.strategies.replay import Replay
 from continuad.strategies.single import Single
-from continuad.strategy import Strategy
-from continuad.thresholds import Limits
 
 TASKS = stream()
 

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from continuad.batches import in_order
-from continuad.features import FeatureStore, remembering
+from continuad.core.batches import in_order
+from continuad.core.strategy import Strategy
+from continuad.core.types import Task
 from continuad.metrics.image import f1_from_counts, image_metrics
 from continuad.metrics.pixel import pixel_metrics
-from continuad.strategy import Strategy
-from continuad.types import Task
+from continuad.vision.feature_cache import FeatureStore, remembering
 
 LARGE = 2**30  # bytes of maps of one task that are held in memory
 Values = dict[str, float]

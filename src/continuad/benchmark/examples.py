@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from continuad.benchmark.evaluate import Outcome
-from continuad.data.images import ImageSet
+from continuad.core.thresholds import Limits
+from continuad.core.types import ImageSet, Task
 from continuad.files import replace_file
-from continuad.thresholds import Limits
-from continuad.types import Task
 
 MOST = 6
 

@@ -14,16 +14,24 @@ import pandas as pd
 
 from continuad.benchmark.run import COLUMNS, Notify, Rows, run, run_name, run_stamp
 from continuad.benchmark.scenario import left_out
+from continuad.benchmark.settings import Settings
+from continuad.core.fit import Budget
+from continuad.core.strategy import Strategy
+from continuad.core.thresholds import parse_rule
+from continuad.core.types import Task
 from continuad.errors import ContinuadError, Diverged
-from continuad.features import FeatureStore
 from continuad.files import replace_file
-from continuad.fit import Budget
-from continuad.model_file import MANIFEST, describe, read_manifest
-from continuad.names import applicable, find_detector, find_strategy, make_detector, make_strategy, refusal, split_value
-from continuad.settings import Settings
-from continuad.strategy import Strategy
-from continuad.thresholds import parse_rule
-from continuad.types import Task
+from continuad.models.registry import (
+    applicable,
+    find_detector,
+    find_strategy,
+    make_detector,
+    make_strategy,
+    refusal,
+    split_value,
+)
+from continuad.models.store import MANIFEST, describe, read_manifest
+from continuad.vision.feature_cache import FeatureStore
 
 ROWS = "rows.json"
 OpenStream = Callable[[int, int], Sequence[Task]]

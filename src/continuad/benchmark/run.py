@@ -14,17 +14,17 @@ import pandas as pd
 import continuad
 from continuad.benchmark.evaluate import compare_routers, evaluate, inference_ms
 from continuad.benchmark.examples import save_examples
-from continuad.benchmark.lessons import group_sizes, lessons_of
+from continuad.benchmark.grouping import group_sizes, lessons_of
+from continuad.benchmark.open_set import unknown_auroc
 from continuad.benchmark.scenario import is_told, own_limits
-from continuad.benchmark.unknown import unknown_auroc
-from continuad.checkpoint import Checkpoint
-from continuad.cost import footprint
+from continuad.core.checkpoint import Checkpoint
+from continuad.core.footprint import footprint
+from continuad.core.strategy import Progress, Strategy
+from continuad.core.types import Task
 from continuad.errors import ContinuadError
-from continuad.features import FeatureStore
-from continuad.model_file import MANIFEST, describe, load_into, save_model
-from continuad.names import name_of
-from continuad.strategy import Progress, Strategy
-from continuad.types import Task
+from continuad.models.registry import name_of
+from continuad.models.store import MANIFEST, describe, load_into, save_model
+from continuad.vision.feature_cache import FeatureStore
 
 COLUMNS = [
     "run",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from continuad.core.strategy import Strategy
 from continuad.errors import ContinuadError
-from continuad.strategy import Strategy
 
 SCENARIOS = {
     "task": "the true task is given to every strategy that can use it",

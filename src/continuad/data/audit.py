@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from continuad.data.decode import UnreadableImage, in_threads, read_mask, read_picture, resize_mask, white_bits
-from continuad.data.discover import GOOD, Item, Product, counted, discover, listed, product_roots, shown, unique_names
-from continuad.data.likeness import NEAR, all_alike, closest, thumbnail
+from continuad.data.discover import discover, product_roots, unique_names
+from continuad.data.near_duplicates import NEAR, all_alike, closest, thumbnail
+from continuad.data.product import GOOD, Item, Product, counted, listed, shown
 from continuad.data.stream import held_out_split, working_size
 from continuad.data.trivial import Look, Separation, look_at, separations
 from continuad.errors import ContinuadError

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import PIL
 
+from continuad.core.types import ImageSet
 from continuad.data.cache import Cache, Writer
 from continuad.data.decode import (
     RULES,
@@ -23,8 +24,7 @@ from continuad.data.decode import (
     to_array,
     white_bits,
 )
-from continuad.data.discover import GOOD, Item, counted, listed
-from continuad.data.images import ImageSet
+from continuad.data.product import GOOD, Item, counted, listed
 
 Size = tuple[int, int]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from continuad.core.types import ImageSet, Task
 from continuad.data.cache import Cache, open_cache
-from continuad.data.discover import Product, child, discover_all, listed
-from continuad.data.images import ImageSet
+from continuad.data.discover import discover_all
+from continuad.data.product import Product, child, listed
 from continuad.data.reading import Split, read_split, rows_of
 from continuad.errors import ContinuadError
-from continuad.types import Task
 
 Progress = Callable[[str, int, int], None]
 _log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as V
 
 from continuad.data.decode import UnreadableImage, read_picture, to_array
-from continuad.data.discover import images_in
+from continuad.data.product import images_in
 from continuad.errors import ContinuadError
 
 LEAVES = 300  # shapes a picture: these hide about nine tenths of the ground

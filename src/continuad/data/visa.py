@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from continuad.data.discover import GOOD, Item, Product, child, counted, images_in, listed
 from continuad.data.pairing import pair_masks
+from continuad.data.product import GOOD, Item, Product, child, counted, images_in, listed
 from continuad.errors import ContinuadError
 
 _EVERY = 10  # without a table every tenth normal image is for testing, the share the authors' own table has

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from continuad.convolutional import Decoder, Encoder, Error, Rebuilder, check_options, reconstruction_map
-from continuad.ssim import ssim_loss
-from continuad.types import Prediction
+from continuad.core.types import Prediction
+from continuad.vision.reconstruction import Decoder, Encoder, Error, Rebuilder, check_options, reconstruction_map
+from continuad.vision.ssim import ssim_loss
 
 
 class Autoencoder(Rebuilder):

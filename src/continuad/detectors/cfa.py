@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from continuad.backbones import DEFAULT, Precision, load_backbone
-from continuad.detector import Detector
+from continuad.core.detector import Detector
+from continuad.core.state import Policy
+from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
-from continuad.maps import side_by_side, upsample_and_smooth
-from continuad.stats import Policy
-from continuad.types import Prediction
+from continuad.vision.anomaly_map import side_by_side, upsample_and_smooth
+from continuad.vision.backbones import DEFAULT, Precision, load_backbone
 
 
 class Cfa(Detector):

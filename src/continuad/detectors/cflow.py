@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from continuad.backbones import DEFAULT, Precision, load_backbone
-from continuad.detector import Detector
+from continuad.core.detector import Detector
+from continuad.core.types import Batch, Prediction
 from continuad.errors import ContinuadError
-from continuad.types import Batch, Prediction
+from continuad.vision.backbones import DEFAULT, Precision, load_backbone
 
 CLAMP = 1.9  # a coupling scales a channel by at most e^1.9
 WARM_UP = 0.08  # share of the steps in which the learning rate rises, from a tenth

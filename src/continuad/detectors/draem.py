@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as V
 
+from continuad.core.detector import Detector
+from continuad.core.state import Policy
+from continuad.core.types import Prediction
 from continuad.data.synthetic import Pictures, perlin_mask
-from continuad.detector import Detector
 from continuad.errors import ContinuadError
-from continuad.ssim import ssim_loss
-from continuad.stats import Policy
-from continuad.types import Prediction
-from continuad.winograd import Conv2d
+from continuad.vision.ssim import ssim_loss
+from continuad.vision.winograd import Conv2d
 
 REDRAWS = 5  # of a region that came out empty, as about one in twenty does at 256 pixels
 SMOOTH = 1e-5  # of the focal loss

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as tv
 
+from continuad.core.detector import Detector
+from continuad.core.state import Policy
+from continuad.core.types import Batch, Prediction
 from continuad.data.synthetic import Pictures
-from continuad.detector import Detector
-from continuad.maps import upsample_and_smooth
-from continuad.stats import Policy
-from continuad.teachers import CHANNELS, PatchDescription, Size, load_teacher, normalised
-from continuad.types import Batch, Prediction
-from continuad.winograd import Conv2d
+from continuad.vision.anomaly_map import upsample_and_smooth
+from continuad.vision.pdn import CHANNELS, PatchDescription, Size, load_teacher, normalised
+from continuad.vision.winograd import Conv2d
 
 HARD = 0.999  # share of a student's errors that the hard feature loss leaves out
 QUANTILES = (0.9, 0.995)  # of held-out good maps: these become 0 and 0.1

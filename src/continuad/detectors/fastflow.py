@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from continuad.backbones import DEFAULT, Precision, load_backbone
-from continuad.detector import Detector
+from continuad.core.detector import Detector
+from continuad.core.types import Batch, Prediction
 from continuad.errors import ContinuadError
-from continuad.maps import upsample_and_smooth
-from continuad.types import Batch, Prediction
-from continuad.winograd import Conv2d
+from continuad.vision.anomaly_map import upsample_and_smooth
+from continuad.vision.backbones import DEFAULT, Precision, load_backbone
+from continuad.vision.winograd import Conv2d
 
 CLAMP = 2.0  # a coupling scales a channel by at most e^2
 

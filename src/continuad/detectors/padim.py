@@ -8,12 +8,12 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from continuad.backbones import DEFAULT, Precision, load_backbone
-from continuad.detector import Detector
+from continuad.core.detector import Detector
+from continuad.core.state import Policy, fold_in
+from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
-from continuad.maps import upsample_and_smooth
-from continuad.stats import Policy, fold_in
-from continuad.types import Prediction
+from continuad.vision.anomaly_map import upsample_and_smooth
+from continuad.vision.backbones import DEFAULT, Precision, load_backbone
 
 POSITIONS_AT_ONCE = 64  # matrices inverted together in double precision: bounds the working memory
 

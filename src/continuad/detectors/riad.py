@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from continuad.convolutional import Rebuilder
+from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
-from continuad.ssim import msgms_loss, msgms_map, ssim_loss
-from continuad.types import Prediction
-from continuad.winograd import Conv2d
+from continuad.vision.reconstruction import Rebuilder
+from continuad.vision.ssim import msgms_loss, msgms_map, ssim_loss
+from continuad.vision.winograd import Conv2d
 
 CHANNELS = (64, 128, 256, 512, 512)  # of the five levels
 SMOOTH = 21  # pixels, side of the mean filter on the map

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from continuad.backbones import DEFAULT, Precision, load_backbone
-from continuad.coreset import greedy_coreset
-from continuad.detector import Detector
+from continuad.core.detector import Detector
+from continuad.core.state import Policy
+from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
-from continuad.maps import side_by_side, upsample_and_smooth
-from continuad.neighbours import nearest
-from continuad.parts import shares_of, with_part
-from continuad.stats import Policy
-from continuad.types import Prediction
+from continuad.memory.bank import shares_of, with_part
+from continuad.memory.coreset import greedy_coreset
+from continuad.memory.neighbours import nearest
+from continuad.vision.anomaly_map import side_by_side, upsample_and_smooth
+from continuad.vision.backbones import DEFAULT, Precision, load_backbone
 
 RETRIEVAL = 32  # stride of the level whose mean says which images are alike
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from continuad.backbones import DEFAULT, Precision, drop_idle, load_backbone, untrained_pyramid
-from continuad.detector import Detector
+from continuad.core.detector import Detector
+from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
-from continuad.maps import upsample_and_smooth
-from continuad.types import Prediction
+from continuad.vision.anomaly_map import upsample_and_smooth
+from continuad.vision.backbones import DEFAULT, Precision, drop_idle, load_backbone, untrained_pyramid
 
 
 class Stfpm(Detector):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from continuad.convolutional import (
+from continuad.core.types import Prediction
+from continuad.errors import ContinuadError
+from continuad.vision.reconstruction import (
     Decoder,
     Encoder,
     Error,
@@ -14,8 +16,6 @@ from continuad.convolutional import (
     reconstruction_map,
     variational_loss,
 )
-from continuad.errors import ContinuadError
-from continuad.types import Prediction
 
 
 class Vae(Rebuilder):

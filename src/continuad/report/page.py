@@ -12,7 +12,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import continuad
-from continuad.names import strategies, summary_of
 from continuad.report import style
 from continuad.report.answers import answers, headline, not_available, unfinished
 from continuad.report.drawing import inline_svg
@@ -90,7 +89,7 @@ def render(
         "missing": not_available(rows, means, settings),
         "settings": settings_parts(settings),
         "metrics": [(style.metric_name(key), text) for key, text in METRICS.items()],
-        "strategies": _known_strategies(means),
+        "strategies": _known_strategies(means, settings),
         "megabytes": style.megabytes,
     }
     return environment.get_template("page.html.j2").render(context)
@@ -100,11 +99,10 @@ def _fraction(value: float) -> str:
     return "n/a" if pd.isna(value) else style.fraction(value)
 
 
-def _known_strategies(means: pd.DataFrame) -> list[tuple[str, str]]:
-    """Strategies of these results with the first sentence of their files."""
-    known = strategies()
-    ordered = style.order_strategies(means["strategy"])
-    return [(one, summary_of(known[style.family(one)])) for one in ordered if style.family(one) in known]
+def _known_strategies(means: pd.DataFrame, settings: dict[str, Any]) -> list[tuple[str, str]]:
+    """Strategies of these results, each with the sentence about it that the settings carry."""
+    about = settings.get("about_strategies", {})
+    return [(one, about[one]) for one in style.order_strategies(means["strategy"]) if one in about]
 
 
 def _facts(rows: pd.DataFrame, summary: pd.DataFrame, means: pd.DataFrame) -> dict[str, Any]:
@@ -182,7 +180,7 @@ def settings_parts(settings: dict[str, Any]) -> dict[str, Any]:
     """
     flat, groups, tables = [], [], []
     for key, value in settings.items():
-        if key in ("command", "notes") or value in ({}, []):
+        if key in ("command", "notes", "about_strategies") or value in ({}, []):
             continue  # they have places of their own, or nothing to say
         if isinstance(value, dict):
             groups.append((key, [(inner, text(item)) for inner, item in value.items()]))

@@ -1,6 +1,6 @@
 """Accumulate: statistics add up over tasks instead of starting again; no image is kept."""
 
-from continuad.strategy import Strategy
+from continuad.core.strategy import Strategy
 
 
 class Accumulate(Strategy):

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from continuad.backbones import DEFAULT, Precision
-from continuad.detector import Detector
+from continuad.core.detector import Detector
+from continuad.core.fit import seed_of
+from continuad.core.strategy import Progress
+from continuad.core.types import Task
 from continuad.errors import ContinuadError
-from continuad.fit import seed_of
-from continuad.routed import Routed
-from continuad.strategy import Progress
-from continuad.types import Task
+from continuad.strategies._task_inference import Routed
+from continuad.vision.backbones import DEFAULT, Precision
 
 
 class Adapters(Routed):

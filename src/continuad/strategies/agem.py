@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from continuad.coding import Coding
-from continuad.detector import Detector
-from continuad.passes import drawn, loss_gradients
-from continuad.rehearsal import Rehearsal
-from continuad.strategy import Strategy
+from continuad.core.detector import Detector
+from continuad.core.strategy import Strategy
+from continuad.memory.codec import Coding
+from continuad.strategies._passes import drawn, loss_gradients
+from continuad.strategies._replay import Rehearsal
 
 
 class Agem(Rehearsal):

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from continuad.batches import in_order
-from continuad.detector import Detector
-from continuad.strategy import Progress, Strategy
-from continuad.types import Task
+from continuad.core.batches import in_order
+from continuad.core.detector import Detector
+from continuad.core.strategy import Progress, Strategy
+from continuad.core.types import Task
 
 
 class Average(Strategy):

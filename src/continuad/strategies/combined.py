@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
-from continuad.batches import Images
-from continuad.data.images import Rows
-from continuad.detector import Detector
+from continuad.core.batches import Images
+from continuad.core.detector import Detector
+from continuad.core.strategy import Strategy
+from continuad.core.types import Rows, Task
 from continuad.errors import ContinuadError
-from continuad.strategy import Strategy
-from continuad.types import Task
 
 
 class Combined(Strategy):
     """Penalties add up, gradients pass through one part after another, and at most one part replays images.
 
     Args:
-        parts: names with their values and "+" between them. Those that change how a task is learned or an image is
-            predicted (multitask, single, pertask, average, packnet, ...) stand alone.
+        members: the strategies, around the same detector. Those that change how a task is learned or an image is
+            predicted (multitask, single, pertask, average, packnet, ...) cannot be combined.
+        strategies: how the members are written, with their options and "+" between them; `make_strategy` builds the
+            members from it.
 
     Raises:
-        ContinuadError: a part that stands alone, or two that replay.
+        ContinuadError: a strategy that cannot be combined, or two that replay.
     """
 
-    def __init__(self, detector: Detector, parts: str = "replay", seed: int = 0):
+    def __init__(self, detector: Detector, members: Sequence[Strategy] = (), strategies: str = "", seed: int = 0):
         super().__init__(detector, seed)
-        from continuad.names import make_strategy  # names knows this file, too
-
-        self.parts = parts
-        self.members = nn.ModuleList(make_strategy(part, detector, seed=seed) for part in parts.split("+"))
-        for member, part in zip(self._members(), parts.split("+"), strict=True):
+        self.strategies = strategies
+        self.members = nn.ModuleList(members)
+        if not members:
+            raise ContinuadError("combined needs strategies with + between them, such as replay:300+ewc")
+        for member, part in zip(self._members(), strategies.split("+"), strict=True):
             if member.statistics != self.statistics:
                 raise ContinuadError(f"strategy '{part}' treats statistics in its own way and cannot be combined")
             if alone := [n for n in ("view", "learn", "predict", "limits") if _overrides(member, n)]:
                 raise ContinuadError(f"strategy '{part}' has its own way to {alone[0]} and cannot be combined")
         if sum(_overrides(member, "data") for member in self._members()) > 1:
-            raise ContinuadError(f"'{parts}': only one part can replay images")
+            raise ContinuadError(f"'{strategies}': only one of them can replay images")
 
     def _members(self) -> list[Strategy]:
         return [member for member in self.members if isinstance(member, Strategy)]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from continuad.coding import Coding
-from continuad.detector import Detector
-from continuad.passes import drawn, keep_answers, moved_answers
-from continuad.rehearsal import Rehearsal
-from continuad.types import Task
+from continuad.core.detector import Detector
+from continuad.core.types import Task
+from continuad.memory.codec import Coding
+from continuad.strategies._passes import drawn, keep_answers, moved_answers
+from continuad.strategies._replay import Rehearsal
 
 
 class Der(Rehearsal):

@@ -7,11 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from continuad.detector import Detector
-from continuad.fit import seed_of
-from continuad.passes import Gradients, importance, own_loss, spring
-from continuad.strategy import Strategy
-from continuad.types import Task
+from continuad.core.detector import Detector
+from continuad.core.fit import seed_of
+from continuad.core.strategy import Strategy
+from continuad.core.types import Task
+from continuad.strategies._passes import Gradients, importance, own_loss, spring
 
 SAMPLES = 100  # images a task from which the Fisher information is taken
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from continuad.batches import Images, steps_of
-from continuad.convolutional import Decoder, Encoder, variational_loss
-from continuad.detector import Detector
+from continuad.core.batches import Images, steps_of
+from continuad.core.detector import Detector
+from continuad.core.fit import seed_of
+from continuad.core.strategy import Strategy
+from continuad.core.types import Batch, Task
 from continuad.errors import ContinuadError
-from continuad.fit import seed_of
-from continuad.strategy import Strategy
-from continuad.types import Batch, Task
+from continuad.vision.reconstruction import Decoder, Encoder, variational_loss
 
 BATCH, RATE = 8, 1e-3
 

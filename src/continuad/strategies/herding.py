@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from continuad.batches import in_order
-from continuad.coding import Coding
-from continuad.data.images import ImageSet
-from continuad.detector import Detector
-from continuad.memory import Memory
-from continuad.rehearsal import Rehearsal
+from continuad.core.batches import in_order
+from continuad.core.detector import Detector
+from continuad.core.types import ImageSet
+from continuad.memory.codec import Coding
+from continuad.memory.replay import Memory
+from continuad.strategies._replay import Rehearsal
 
 
 class Herding(Rehearsal):

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from continuad.backbones import Backbone
-from continuad.batches import Images, in_order
-from continuad.detector import Detector
+from continuad.core.batches import Images, in_order
+from continuad.core.detector import Detector
+from continuad.core.fit import seed_of
+from continuad.core.strategy import Strategy
+from continuad.core.types import Batch, Task
 from continuad.errors import ContinuadError
-from continuad.fit import seed_of
-from continuad.memory import equal_shares
-from continuad.strategy import Strategy
-from continuad.types import Batch, Task
+from continuad.memory.replay import equal_shares
+from continuad.vision.backbones import Backbone
 
 HELD_OUT = 0.1  # share of a task's exemplars that sets limits and is not learned
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from continuad.detector import Detector
-from continuad.passes import keep_answers, moved_answers
-from continuad.strategy import Strategy
-from continuad.types import Task
+from continuad.core.detector import Detector
+from continuad.core.strategy import Strategy
+from continuad.core.types import Task
+from continuad.strategies._passes import keep_answers, moved_answers
 
 
 class Lwf(Strategy):

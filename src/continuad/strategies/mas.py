@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from continuad.detector import Detector
-from continuad.fit import seed_of
-from continuad.passes import importance, spring
-from continuad.strategy import Strategy
-from continuad.types import Task
+from continuad.core.detector import Detector
+from continuad.core.fit import seed_of
+from continuad.core.strategy import Strategy
+from continuad.core.types import Task
+from continuad.strategies._passes import importance, spring
 
 SAMPLES = 100  # images a task from which the importance is taken
 

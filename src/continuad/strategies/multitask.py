@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-from continuad.data.images import ImageSet, Joined, Rows
-from continuad.detector import Detector
-from continuad.strategy import Progress, Strategy
-from continuad.types import Task
+from continuad.core.detector import Detector
+from continuad.core.strategy import Progress, Strategy
+from continuad.core.types import ImageSet, Joined, Rows, Task
 
 
 class Multitask(Strategy):

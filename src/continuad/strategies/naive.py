@@ -1,6 +1,6 @@
 """Naive fine-tuning: learn each task on its own images and keep nothing of the earlier ones."""
 
-from continuad.strategy import Strategy
+from continuad.core.strategy import Strategy
 
 
 class Naive(Strategy):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from continuad.backbones import DEFAULT, Precision
-from continuad.detector import Detector
+from continuad.core.detector import Detector
+from continuad.core.strategy import Progress
+from continuad.core.types import Task
 from continuad.errors import ContinuadError
-from continuad.routed import Routed
-from continuad.strategy import Progress
-from continuad.types import Task
+from continuad.strategies._task_inference import Routed
+from continuad.vision.backbones import DEFAULT, Precision
 
 
 class PackNet(Routed):

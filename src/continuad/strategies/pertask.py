@@ -7,14 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from continuad.backbones import DEFAULT, Precision
-from continuad.detector import Detector
+from continuad.core.detector import Detector
+from continuad.core.strategy import Progress
+from continuad.core.types import Prediction, Task
 from continuad.errors import ContinuadError
-from continuad.experts import Experts
-from continuad.routed import Routed
-from continuad.routing import NONE, lowest_sum
-from continuad.strategy import Progress
-from continuad.types import Prediction, Task
+from continuad.strategies._routing import NONE, lowest_sum
+from continuad.strategies._snapshots import Experts
+from continuad.strategies._task_inference import Routed
+from continuad.vision.backbones import DEFAULT, Precision
 
 
 class PerTask(Routed):

@@ -1,8 +1,8 @@
 """Replay: exemplars of earlier tasks are learned again beside the new images (thesis 3.1.1)."""
 
-from continuad.coding import Coding
-from continuad.detector import Detector
-from continuad.rehearsal import Rehearsal
+from continuad.core.detector import Detector
+from continuad.memory.codec import Coding
+from continuad.strategies._replay import Rehearsal
 
 
 class Replay(Rehearsal):

@@ -1,9 +1,9 @@
 """Reservoir: replay of a uniform sample of every image seen, whatever task it came from (Vitter 1985)."""
 
-from continuad.coding import Coding
-from continuad.detector import Detector
-from continuad.memory import UniformMemory
-from continuad.rehearsal import Rehearsal
+from continuad.core.detector import Detector
+from continuad.memory.codec import Coding
+from continuad.memory.replay import UniformMemory
+from continuad.strategies._replay import Rehearsal
 
 
 class Reservoir(Rehearsal):

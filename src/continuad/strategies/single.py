@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from continuad.detector import Detector
+from continuad.core.detector import Detector
+from continuad.core.strategy import Progress, Strategy
+from continuad.core.types import Prediction, Task
 from continuad.errors import ContinuadError
-from continuad.experts import Experts
-from continuad.strategy import Progress, Strategy
-from continuad.types import Prediction, Task
+from continuad.strategies._snapshots import Experts
 
 
 class Single(Strategy):

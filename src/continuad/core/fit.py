@@ -1,0 +1,209 @@
+"""The only learning loop: gradient or statistics, every detector and every strategy passes here."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from continuad.core.batches import Images, in_order, one_pass, steps_of
+from continuad.core.checkpoint import Checkpoint, Half
+from continuad.core.detector import Detector
+from continuad.core.state import Policy, Stats
+from continuad.errors import ContinuadError, Diverged
+
+Progress = Callable[[int, int], None]
+
+REMEDY = "lower the strategy's strength, or try another seed"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a gradient detector learns a task. Without steps and epochs: the detector's own `steps`.
+
+    Attributes:
+        steps: optimiser steps, whatever the amount of data, so that strategies compare at equal compute.
+        epochs: walks through the task's new images; replayed ones add no steps.
+        patience: stop early. After every epoch, and at the end, the loss on the held-out good images is taken;
+            learning stops after this many times without a new lowest, and the state with the lowest is kept.
+
+    Raises:
+        ContinuadError: steps and epochs together, or a number below 1.
+    """
+
+    steps: int | None = None
+    epochs: int | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.epochs is not None:
+            raise ContinuadError(f"steps={self.steps} and epochs={self.epochs} exclude each other; give one of them")
+        for name, value in vars(self).items():
+            if value is not None and value < 1:
+                raise ContinuadError(f"{name}={value} must be at least 1, or left unset")
+
+    def in_steps(self, epoch: int, default: int) -> int:
+        """Steps in all, for epochs of that many steps."""
+        return self.epochs * epoch if self.epochs is not None else self.steps or default
+
+
+class Hooks(Protocol):
+    """Where a strategy may reach into a step, and what it remembers."""
+
+    kept: Stats
+
+    def penalty(self, images: Tensor) -> Tensor | float: ...
+
+    def on_gradients(self) -> None: ...
+
+    def on_step(self) -> None: ...
+
+
+def fit(
+    detector: Detector,
+    new: Images,
+    old: Images | None,
+    held_out: Images,
+    hooks: Hooks,
+    *,
+    statistics: Policy,
+    seed: int,
+    budget: Budget,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Teach a detector one task.
+
+    A statistics detector sees every image once; a gradient detector takes optimiser steps within `budget`.
+    Everything random in a step follows from (seed, step) alone, so a task that is continued in the middle ends
+    bit-identical.
+
+    Args:
+        new, old: images of the task, and replayed ones if the strategy keeps any.
+        held_out: good images for the limits and for early stopping.
+        seed: of this task.
+        checkpoint: where a gradient detector's half-learned task is kept, and continued from.
+        progress: called with (steps done, steps in all).
+
+    Returns:
+        The number of steps taken.
+
+    Raises:
+        Diverged: a loss, a penalty or a weight is no longer finite; what the detector holds is of no use then.
+    """
+    detector.train()
+    torch.manual_seed(seed_of(seed))
+    detector.begin((x.to(detector.device) for x in one_pass(new, old, detector.batch_size)), statistics)
+    if detector.learns_by == "statistics":
+        taken = _absorb(detector, new, old, seed, progress)
+    else:
+        half = Half(detector, detector.optimiser(), hooks.kept)
+        taken = _descend(half, new, old, held_out, hooks, seed, budget, checkpoint, progress)
+    detector.eval()
+    torch.manual_seed(seed_of(seed, taken))
+    detector.finish()
+    detector.calibrate(in_order(held_out, detector.batch_size))
+    return taken
+
+
+def seed_of(*parts: int) -> int:
+    """One 64-bit seed from several numbers; neighbouring numbers give unrelated seeds."""
+    return int.from_bytes(hashlib.blake2b(" ".join(map(str, parts)).encode(), digest_size=8).digest())
+
+
+def _absorb(detector: Detector, new: Images, old: Images | None, seed: int, progress: Progress | None) -> int:
+    total = sum(_batches(part, detector.batch_size) for part in (new, old) if part is not None)
+    for step, images in enumerate(one_pass(new, old, detector.batch_size)):
+        torch.manual_seed(seed_of(seed, step))
+        detector.step(images.to(detector.device))
+        if progress:
+            progress(step + 1, total)
+    return total
+
+
+def _descend(
+    half: Half,
+    new: Images,
+    old: Images | None,
+    held_out: Images,
+    hooks: Hooks,
+    seed: int,
+    budget: Budget,
+    checkpoint: Checkpoint | None,
+    progress: Progress | None,
+) -> int:
+    detector, optimiser = half.detector, half.optimiser
+    epoch = _batches(new, detector.batch_size)
+    total = budget.in_steps(epoch, detector.steps)
+    rates = [group["lr"] for group in optimiser.param_groups]
+    if checkpoint:
+        checkpoint.load(half)
+    order = torch.Generator().manual_seed(seed_of(seed))
+    for images in steps_of(new, old, detector.batch_size, range(half.step, total), order):
+        torch.manual_seed(seed_of(seed, half.step))
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * detector.learning_rate(half.step / total)
+        _step(detector, optimiser, hooks, images.to(detector.device))
+        half.step += 1
+        if progress:
+            progress(half.step, total)
+        if budget.patience and (half.step % epoch == 0 or half.step == total):
+            _check(half, held_out, seed)
+            if half.missed >= budget.patience:
+                break
+        if checkpoint:
+            checkpoint.keep(half)
+    if half.best:
+        detector.restore(half.best)
+    if not all(weight.isfinite().all() for weight in detector.weights().values()):
+        raise Diverged(f"{type(detector).__name__}: the last step left weights that are not finite; {REMEDY}")
+    return half.step
+
+
+def _step(detector: Detector, optimiser: torch.optim.Optimizer, hooks: Hooks, images: Tensor) -> None:
+    loss = detector.step(images)
+    if loss is None:
+        return
+    penalty = hooks.penalty(images)
+    _refuse_broken(detector, penalty=penalty, loss=loss)
+    loss = loss + penalty
+    optimiser.zero_grad()
+    loss.backward()
+    hooks.on_gradients()
+    optimiser.step()
+    hooks.on_step()
+
+
+def _refuse_broken(detector: Detector, **values: Tensor | float) -> None:
+    for what, value in values.items():
+        if not math.isfinite(number := float(torch.as_tensor(value).detach())):
+            raise Diverged(f"{type(detector).__name__}: the {what} is {number} and learning cannot go on; {REMEDY}")
+
+
+@torch.no_grad()
+def _check(half: Half, held_out: Images, seed: int) -> None:
+    """Take the held-out loss, and keep the state if it is the lowest so far."""
+    detector = half.detector
+    torch.manual_seed(seed_of(seed))  # the same draws at every check
+    detector.eval()
+    losses = [
+        float(detector.validation_loss(batch.image.to(detector.device))) * len(batch.image)
+        for batch in in_order(held_out, detector.batch_size)
+    ]
+    detector.train()
+    loss = sum(losses) / len(held_out)
+    if loss < half.best_loss:
+        state = detector.learned()
+        half.best = {name: value.clone() if name.startswith("stats.") else value for name, value in state.items()}
+        half.best_loss, half.missed = loss, 0
+    else:
+        half.missed += 1
+
+
+def _batches(images: Images, size: int) -> int:
+    return -(-len(images) // size)

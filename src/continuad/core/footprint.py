@@ -1,0 +1,37 @@
+"""What a model weighs, measured from its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from continuad.core.state import Stats
+
+MEGABYTE = 10**6  # as the thesis counts
+
+
+class Footprint(NamedTuple):
+    """Megabytes (10^6 bytes) of distinct tensor storage; shared storage counts once.
+
+    Attributes:
+        architecture: networks, frozen or trained, and their buffers.
+        additional: everything kept in a `Stats`: statistics, banks, exemplars, per-task copies.
+    """
+
+    architecture: float
+    additional: float
+
+
+def footprint(model: nn.Module) -> Footprint:
+    """Measure a strategy or detector."""
+    stats = [m for m in model.modules() if isinstance(m, Stats)]
+    kept = [b for m in stats for b in m.buffers(recurse=False)]
+    own = [b for m in model.modules() if not isinstance(m, Stats) for b in m.buffers(recurse=False)]
+    return Footprint(_megabytes([*model.parameters(), *own]), _megabytes(kept))
+
+
+def _megabytes(tensors: Iterable[Tensor]) -> float:
+    sizes = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(sizes.values()) / MEGABYTE

@@ -1,0 +1,186 @@
+"""From a name to a detector or strategy: the file of that name in `detectors/` or `strategies/`.
+
+A file with several classes tells them apart by `variant`, as in `efficientad-s`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import sys
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+from torch import nn
+
+import continuad.detectors
+import continuad.strategies
+from continuad.core.detector import Detector
+from continuad.core.strategy import Strategy
+from continuad.errors import ContinuadError
+from continuad.vision.tiles import PREFIX, Tiled, tiled
+
+Kind = TypeVar("Kind", Detector, Strategy)
+NOT_OPTIONS = {"detector", "members"}  # arguments of a strategy that are objects, not settings
+
+
+def detectors() -> dict[str, type[Detector]]:
+    """Every detector by its command-line name."""
+    return _all(continuad.detectors, Detector)
+
+
+def strategies() -> dict[str, type[Strategy]]:
+    """Every strategy by its command-line name."""
+    return _all(continuad.strategies, Strategy)
+
+
+def find_detector(name: str) -> type[Detector]:
+    """The class in detectors/NAME.py, or `package.module:Class` for one that lives elsewhere; tiled-NAME for its tiled
+    form."""
+    if name.startswith(PREFIX):
+        return tiled(find_detector(name.removeprefix(PREFIX)))  # type: ignore[arg-type]
+    return _find(name, Detector, "detector", continuad.detectors)
+
+
+def find_strategy(name: str) -> type[Strategy]:
+    """The class in strategies/NAME.py, or `package.module:Class` for one that lives elsewhere."""
+    return _find(name, Strategy, "strategy", continuad.strategies)
+
+
+def make_detector(name: str, **options: Any) -> Detector:
+    """A detector by name; options it does not have are an error."""
+    return _construct(find_detector(name), name, options)
+
+
+def make_strategy(text: str, detector: Detector, **options: Any) -> Strategy:
+    """A strategy by name, with options after colons, the first of its own without a name: `replay:300`,
+    `replay:2MB:coding=webp`; or several strategies: `replay:300+ewc`."""
+    name, value = split_value(text)
+    found = find_strategy(name)
+    if name == "combined":
+        options = {"strategies": value, **options} if value else options
+        seed = options.get("seed", 0)
+        members = [make_strategy(one, detector, seed=seed) for one in options.get("strategies", "").split("+") if one]
+        return _construct(found, name, {"detector": detector, "members": members, **options})
+    written = dict(_written(found, part, text) for part in value.split(":") if part)
+    return _construct(found, name, {"detector": detector, **options, **written})
+
+
+def split_value(text: str) -> tuple[str, str]:
+    """A strategy's name and what follows it: `replay:300` is replay and 300, `package.module:Class` a name alone, and
+    several with "+" between them are the value of `combined`."""
+    if "+" in text:
+        return "combined", text
+    name, _, value = text.partition(":")
+    return (text, "") if "." in name else (name, value)
+
+
+def refusal(strategy: str, detector: str) -> str | None:
+    """Why a strategy, or one of several with "+" between them, cannot serve a detector; None when all can."""
+    kind = find_detector(detector)
+    reasons = (find_strategy(split_value(part)[0]).refuses(kind) for part in strategy.split("+"))
+    return next((reason for reason in reasons if reason), None)
+
+
+def settings(made: nn.Module) -> dict[str, Any]:
+    """The constructor's arguments of a detector or strategy that are plain values, which it keeps under their names."""
+    return {name: getattr(made, name) for name in _options(type(made))}
+
+
+def name_of(made: Detector | Strategy) -> str:
+    """The name that finds this object's class again."""
+    if isinstance(made, Tiled):
+        return PREFIX + name_of(made.inner)
+    kind = type(made)
+    package, _, file = kind.__module__.rpartition(".")
+    if package in (continuad.detectors.__name__, continuad.strategies.__name__):
+        return _name_in(file, kind)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def summary_of(kind: type) -> str:
+    """What a detector or strategy is: the first line of its file."""
+    return (sys.modules[kind.__module__].__doc__ or "").strip().partition("\n")[0]
+
+
+def about_strategy(text: str) -> str:
+    """What a strategy is, as it is written on the command line: the first lines of its parts' files."""
+    names = [split_value(part)[0] for part in text.split("+")]
+    return " ".join(summary_of(find_strategy(name)) for name in names)
+
+
+def applicable(kind: type[Detector] | type[Strategy], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some common options that a class has."""
+    return {name: value for name, value in options.items() if name in _options(kind)}
+
+
+def _options(kind: type) -> list[str]:
+    return [p for p in inspect.signature(kind).parameters if p not in NOT_OPTIONS]
+
+
+def _construct(kind: type[Kind], name: str, options: dict[str, Any]) -> Kind:
+    unknown = sorted(set(options) - set(_options(kind)) - NOT_OPTIONS)
+    if unknown:
+        raise ContinuadError(f"'{name}' has no option {', '.join(unknown)}; it has {', '.join(_options(kind))}")
+    return kind(**options)
+
+
+def _written(found: type[Strategy], part: str, text: str) -> tuple[str, Any]:
+    """Name and value of one option: "coding=webp", or "300" for the first."""
+    name, _, value = part.rpartition("=")
+    known = [p for p in _options(found) if p != "seed"]
+    if not known:
+        raise ContinuadError(f"strategy '{text.partition(':')[0]}' takes no value, but '{text}' gives one")
+    name = name or known[0]
+    if name not in known:
+        raise ContinuadError(f"'{text}': there is no option '{name}'; there are {', '.join(known)}")
+    return name, _convert(value, get_type_hints(found.__init__)[name], text)
+
+
+def _convert(value: str, hint: Any, text: str) -> Any:
+    kinds = get_args(hint) or (hint,)
+    wanted = next((kind for kind in kinds if kind in (int, float)), str)
+    try:
+        return wanted(value)
+    except ValueError:
+        if str in kinds:
+            return value
+        raise ContinuadError(f"'{text}': {value!r} is not of type {wanted.__name__}") from None
+
+
+def _all(package: Any, base: type[Kind]) -> dict[str, type[Kind]]:
+    found = [pair for file in _files(package) for pair in _classes(package, file, base).items()]
+    return dict(sorted(found, key=lambda pair: pair[0]))
+
+
+def _files(package: Any) -> list[str]:
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+
+
+def _classes(package: Any, file: str, base: type[Kind]) -> dict[str, type[Kind]]:
+    """A file's classes by name."""
+    module = importlib.import_module(f"{package.__name__}.{file}")
+    own = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, base)]
+    return {_name_in(file, c): c for c in own if c.__module__ == module.__name__}
+
+
+def _name_in(file: str, kind: type) -> str:
+    """The file's name, with the variant of a class that is one of several: `efficientad-s`."""
+    variant = getattr(kind, "variant", None)
+    return f"{file}-{variant}" if variant else file
+
+
+def _find(name: str, base: type[Kind], kind: Literal["detector", "strategy"], package: Any) -> type[Kind]:
+    if ":" in name:
+        module_name, _, class_name = name.partition(":")
+        try:
+            found = getattr(importlib.import_module(module_name), class_name)
+        except (ImportError, AttributeError) as error:
+            raise ContinuadError(f"{kind} '{name}' cannot be imported: {error}") from error
+        return found
+    file = name.partition("-")[0]
+    found = _classes(package, file, base) if file in _files(package) else {}
+    if name not in found:
+        raise ContinuadError(f"unknown {kind} '{name}'; there are {', '.join(_all(package, base))}")
+    return found[name]

@@ -1,0 +1,196 @@
+"""A model on disk: a folder of safetensors and one manifest.json, replaced atomically. No pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from continuad.core.fit import Budget
+from continuad.core.strategy import Strategy
+from continuad.core.thresholds import parse_rule
+from continuad.errors import ContinuadError
+from continuad.files import replace_file
+from continuad.models.registry import make_detector, make_strategy, name_of, settings
+from continuad.vision.backbones import Frozen
+
+FORMAT = 3
+MANIFEST = "manifest.json"
+LARGE = 2**20  # tensors above this many bytes get a file of their own, shared by successive versions
+
+
+def describe(strategy: Strategy) -> dict[str, Any]:
+    """What rebuilds the same strategy untrained: names and constructor arguments, as plain values."""
+    detector = strategy.detector
+    return json.loads(
+        json.dumps(
+            {
+                "detector": {"name": name_of(detector), "options": settings(detector)},
+                "strategy": {
+                    "name": name_of(strategy),
+                    "options": settings(strategy),
+                    "budget": asdict(strategy.budget),
+                },
+                "threshold": str(detector.rule),
+            },
+            default=os.fspath,  # a path is written as text
+        )
+    )
+
+
+def save_model(strategy: Strategy, folder: Path | str, extra: dict[str, Any] | None = None) -> None:
+    """Write everything a strategy learned, and `extra` plain values beside it.
+
+    The manifest is replaced last and at once: a process killed at any moment leaves the previous or the new
+    version, whole. Tensors that did not change since the previous version are not written again. Frozen
+    backbones are named by their fingerprint, not stored.
+
+    Raises:
+        ContinuadError: the disk is full or not writable; the previous version is untouched.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files, places = _write_tensors(_distinct(strategy), folder)
+        manifest = {
+            "format": FORMAT,
+            "versions": {
+                "torch": torch.__version__,
+                "timm": timm.__version__,
+                "safetensors": safetensors.__version__,
+            },
+            "backbones": _fingerprints(strategy),
+            **describe(strategy),
+            "tensors": places,
+            "extra": extra or {},
+        }
+        replace_file(folder / MANIFEST, lambda new: new.write_text(json.dumps(manifest, indent=1), encoding="utf-8"))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ContinuadError(
+            f"cannot save the model in {folder}: {error}. Free space or choose another folder"
+        ) from error
+    for stale in set(folder.glob("*.safetensors")) - {folder / f for f in files}:
+        stale.unlink()
+
+
+def load_model(folder: Path | str) -> tuple[Strategy, dict[str, Any]]:
+    """The strategy that `save_model` wrote, on the CPU, and its `extra` values.
+
+    Raises:
+        ContinuadError: no model there, another format, damaged files or other backbone weights.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    detector = make_detector(manifest["detector"]["name"], **manifest["detector"]["options"])
+    strategy = make_strategy(manifest["strategy"]["name"], detector, **manifest["strategy"]["options"])
+    detector.rule, strategy.budget = parse_rule(manifest["threshold"]), Budget(**manifest["strategy"]["budget"])
+    return strategy, load_into(strategy, folder)
+
+
+def load_into(strategy: Strategy, folder: Path) -> dict[str, Any]:
+    """Fill a strategy that was built with the same settings; returns the `extra` values.
+
+    Raises:
+        ContinuadError: as `load_model`, or the settings differ.
+    """
+    manifest = read_manifest(folder)
+    for part, wanted in describe(strategy).items():
+        if manifest[part] != wanted:
+            raise ContinuadError(
+                f"the model in {folder} was made with other settings of its {part}: {manifest[part]}, not {wanted}"
+            )
+    for place, fingerprint in _fingerprints(strategy).items():
+        if manifest["backbones"].get(place) != fingerprint:
+            raise ContinuadError(f"the model in {folder} was learned with other backbone weights; use the same file")
+    tensors: dict[str, Tensor] = {}
+    for file in {place["file"] for place in manifest["tensors"].values()}:
+        try:
+            # copied to where torch begins its tensors: at other addresses kernels round otherwise
+            tensors |= {key: tensor.clone() for key, tensor in load_file(folder / file).items()}
+        except (OSError, safetensors.SafetensorError) as error:
+            raise ContinuadError(f"model file {folder / file} is missing or damaged: {error}") from error
+    found = {name: tensors[place["key"]] for name, place in manifest["tensors"].items()}
+    missing = set(strategy.load_state_dict(found, strict=False).missing_keys) & set(_distinct(strategy))
+    if missing:
+        raise ContinuadError(f"the model in {folder} lacks {sorted(missing)}; it was written by another version")
+    strategy.eval()
+    return manifest["extra"]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a model folder.
+
+    Raises:
+        ContinuadError: not a model, or one that another version of continuad wrote.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ContinuadError(f"{folder} holds no model ({MANIFEST}: {error})") from error
+    if manifest.get("format") != FORMAT:
+        raise ContinuadError(
+            f"the model in {folder} has format {manifest.get('format')}, and this continuad reads {FORMAT}; "
+            "learn it again, or use the continuad that wrote it"
+        )
+    return manifest
+
+
+def _frozen(strategy: Strategy) -> dict[str, Frozen]:
+    return {name: m for name, m in strategy.named_modules(remove_duplicate=False) if isinstance(m, Frozen)}
+
+
+def _fingerprints(strategy: Strategy) -> dict[str, str]:
+    return {name: net.fingerprint for name, net in _frozen(strategy).items()}
+
+
+def _distinct(strategy: Strategy) -> dict[str, Tensor]:
+    frozen = tuple(f"{name}." for name in _frozen(strategy))
+    return {k: v for k, v in strategy.state_dict().items() if not k.startswith(frozen)}
+
+
+def _write_tensors(tensors: dict[str, Tensor], folder: Path) -> tuple[set[str], dict[str, dict[str, str]]]:
+    """Write tensors that are not there yet; where each name is found. Names that share storage share a key."""
+    keys: dict[tuple[int, tuple[int, ...], torch.dtype], str] = {}
+    places: dict[str, dict[str, str]] = {}
+    small: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        key = keys.setdefault((tensor.data_ptr() or id(tensor), tuple(tensor.shape), tensor.dtype), name)
+        if key != name:
+            places[name] = places[key]
+        elif tensor.nbytes > LARGE:
+            file = f"{_digest({'tensor': tensor})}.safetensors"
+            places[name] = {"file": file, "key": file}
+            _write({file: tensor}, folder / file)
+        else:
+            small[name] = tensor
+            places[name] = {"file": "", "key": name}
+    if small:
+        file = f"{_digest(small)}.safetensors"
+        _write(small, folder / file)
+        for place in places.values():
+            place["file"] = place["file"] or file
+    return {place["file"] for place in places.values()}, places
+
+
+def _write(tensors: dict[str, Tensor], path: Path) -> None:
+    if path.exists():
+        return
+    plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    replace_file(path, lambda new: save_file(plain, new))
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in tensors.items():
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

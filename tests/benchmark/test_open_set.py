@@ -1,0 +1,95 @@
+"""Products that are never learned, and whether a model notices them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from toys import ToyAutoencoder, stream
+
+from continuad.benchmark.grid import Cell, run_grid
+from continuad.benchmark.open_set import refuse_learned, unknown_auroc
+from continuad.benchmark.run import run
+from continuad.benchmark.settings import Settings
+from continuad.core.types import ImageSet, Task
+from continuad.data.product import Item, Product
+from continuad.detectors.padim import Padim
+from continuad.errors import ContinuadError
+from continuad.strategies._routing import PooledRouter
+from continuad.strategies.naive import Naive
+from continuad.strategies.packnet import PackNet
+from continuad.strategies.pertask import PerTask
+
+
+class ByBrightness(PooledRouter):
+    """An image's distance is its brightness."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros(len(images)), images.float().mean((1, 2, 3))
+
+
+def grey(*levels: int, defective: tuple[int, ...] = ()) -> ImageSet:
+    """One image of each level, those of `defective` at the end."""
+    every = (*levels, *defective)
+    images = np.full((len(every), 3, 64, 64), np.array(every)[:, None, None, None], np.uint8)
+    labels = np.arange(len(every)) >= len(levels)
+    masks, known = np.zeros((len(every), 64, 64), bool), np.ones(len(every), bool)
+    paths = tuple(Path(f"{i}.png") for i in range(len(every)))
+    return ImageSet(images, labels, masks, known, ("good",) * len(every), paths, ((64, 64),) * len(every))
+
+
+def test_every_good_unknown_image_is_compared_with_every_known_test_image() -> None:
+    strategy = Naive(ToyAutoencoder())
+    known = [
+        Task(0, "a", grey(200), grey(200), grey(10)),
+        Task(1, "b", grey(200), grey(200), grey(defective=(30,))),
+        Task(2, "untested", grey(200), grey(200), grey()),
+    ]
+    unknown = [Task(0, "u", grey(20), grey(40), grey(50, defective=(1,)))]
+    assert unknown_auroc(strategy, known, unknown) is None, "nothing to measure a distance by"
+    strategy.pooled = ByBrightness()
+    # 20, 40 and 50 against 10 and 30: five of six pairs are in order. The defective 1 takes no part.
+    assert unknown_auroc(strategy, known, unknown) == pytest.approx(5 / 6)
+    assert unknown_auroc(strategy, known[2:], unknown) is None, "no known image to compare with"
+
+
+def test_it_is_measured_once_at_the_end_of_a_run() -> None:
+    *learned, egg = stream()
+    rows = run(learned, PerTask(Padim(image_size=64, channels=12)), unknown=[egg])
+    found = rows[rows.metric == "unknown_auroc"]
+    assert found[["after_task", "on_task"]].values.tolist() == [[1, -1]]
+    assert found.value.item() > 0.9
+    rows = run(learned, Naive(Padim(image_size=64, channels=12)), unknown=[egg])
+    assert "unknown_auroc" not in set(rows.metric)
+
+
+def test_packnet_has_a_router_too() -> None:
+    *learned, chess = stream(2)
+    assert "unknown_auroc" in set(run(learned, PackNet(ToyAutoencoder()), unknown=[chess]).metric)
+
+
+def test_a_finished_run_with_other_unknown_products_is_no_answer(tmp_path: Path) -> None:
+    *learned, egg = stream()
+    asked = Settings(image_size=(64, 64), strategy=("pertask",), options={"padim.channels": 12})
+    grid = [Cell("padim", "pertask", 0, 0)]
+    run_grid(asked, grid, tmp_path, lambda *_: learned, unknown=[egg])
+    with pytest.raises(ContinuadError, match="other images"):
+        run_grid(asked, grid, tmp_path, lambda *_: learned)
+
+
+def test_a_product_of_the_stream_is_no_unknown_one(tmp_path: Path) -> None:
+    (tmp_path / "bolt").mkdir()
+    (tmp_path / "alias").symlink_to(tmp_path / "bolt")
+    bolt, alias, nut = (
+        Product(name, tmp_path / name, "plain", (Item(tmp_path / name / "0.png"),), ())
+        for name in ("bolt", "alias", "nut")
+    )
+    refuse_learned([nut], [bolt])
+    with pytest.raises(ContinuadError, match=r"--unknown .*alias: this product is learned"):
+        refuse_learned([nut, alias], [bolt])

@@ -1,0 +1,353 @@
+"""The commands as a user types them: most in this process, a few in one of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from continuad.cli.app import main
+from continuad.demo.line import write_line
+from continuad.models.store import load_model
+
+SMALL = ["--image-size", "64", "--set", "padim.channels=12"]
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def continuad(*arguments: str, cwd: Path | None = None) -> Done:
+    """What the installed command does, without starting another Python."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        contextlib.chdir(cwd or Path.cwd()),
+        mock.patch.object(sys, "argv", ["continuad", *arguments]),
+    ):
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def products(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three drawn products; alphabetical order differs from the order of the stream."""
+    root = tmp_path_factory.mktemp("line")
+    chosen = ("cable", "bottle", "hazelnut")
+    return write_line(root, products=chosen, size=64, train=10, test_good=4, per_defect=2)
+
+
+@pytest.fixture(scope="session")
+def results(products: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "results"
+    done = continuad(
+        "bench",
+        *map(str, products),
+        *("--detector", "padim", "--strategy", "single,naive,replay:12,pertask", "--out", str(out), *SMALL),
+        *("--seeds", "2"),
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_bench_leaves_all_that_is_promised(results: Path) -> None:
+    for name in ("rows.csv", "rows.parquet", "settings.toml", "report.html", "summary.csv"):
+        assert (results / name).stat().st_size > 0
+    assert list((results / "figures").glob("*.png"))
+    assert list((results / "figures").glob("*.svg"))
+    summary = pd.read_csv(results / "summary.csv")
+    assert len(summary) == 4 * 2
+    assert set(summary.seed) == {0, 1}
+    metrics = ("image_auroc", "image_f1_max", "pixel_auroc", "pixel_f1_max", "pixel_ap", "pixel_aupro")
+    columns = {*metrics, *(f"{k}_{m}" for k in ("forgetting", "relative_forgetting", "relative_gap") for m in metrics)}
+    columns |= {"task_accuracy", "train_seconds", "inference_ms", "architecture_mb", "additional_mb"}
+    assert columns <= set(summary.columns)
+    by_strategy = summary.groupby("strategy").mean(numeric_only=True)
+    assert by_strategy.loc["pertask", "forgetting_pixel_f1_max"] == 0
+    assert by_strategy.loc["single", "relative_gap_pixel_f1_max"] == 0
+    assert by_strategy.loc["naive", "forgetting_pixel_f1_max"] > 0
+
+
+def test_the_page_works_offline_and_keeps_the_order_of_learning(results: Path) -> None:
+    page = (results / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)\s*=\s*[\"']https?:", page)
+    assert page.index("cable") < page.index("hazelnut")
+    rows = pd.read_csv(results / "rows.csv", na_filter=False)
+    assert list(dict.fromkeys(rows.after_name)) == ["cable", "bottle", "hazelnut"]
+
+
+def test_report_is_made_anew_from_the_rows(results: Path) -> None:
+    (results / "report.html").unlink()
+    done = continuad("report", str(results))
+    assert done.returncode == 0, done.stderr
+    assert (results / "report.html").exists()
+    assert "report.html" in done.stdout.replace("\n", "")
+
+
+def test_the_same_command_again_repeats_nothing(results: Path, products: list[Path]) -> None:
+    before = (results / "rows.csv").read_bytes()
+    arguments = ("--strategy", "single,naive,replay:12,pertask", "--out", str(results), *SMALL, "--seeds", "2")
+    done = continuad("bench", *map(str, products), *arguments)
+    assert done.returncode == 0, done.stderr
+    assert (results / "rows.csv").read_bytes() == before
+
+
+def test_other_settings_into_the_same_folder_are_refused(results: Path, products: list[Path]) -> None:
+    done = continuad("bench", *map(str, products), "--out", str(results), "--image-size", "96")
+    assert done.returncode == 2
+    assert "other settings" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_killed_and_started_again_gives_the_same_rows(products: list[Path], tmp_path: Path) -> None:
+    arguments = ["bench", *map(str, products), "--strategy", "replay:12,pertask", *SMALL]
+    whole = continuad(*arguments, "--out", str(tmp_path / "whole"))
+    assert whole.returncode == 0, whole.stderr
+    cut = tmp_path / "cut"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "continuad", *arguments, "--out", str(cut)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.time() + 120
+    while not (cut / "rows.csv").exists() and time.time() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = continuad(*arguments, "--out", str(cut))
+    assert again.returncode == 0, again.stderr
+    timed = ("train_seconds", "inference_ms", "routing_ms_pooled", "routing_ms_lowest")
+    one, two = (pd.read_csv(d / "rows.csv", na_filter=False) for d in (tmp_path / "whole", cut))
+    pd.testing.assert_frame_equal(*(r[~r.metric.isin(timed)].reset_index(drop=True) for r in (one, two)))
+
+
+def test_bl_132_killed_in_the_middle_of_a_task_goes_on_there(products: list[Path], tmp_path: Path) -> None:
+    """A real process, killed the hard way once a checkpoint lies in its folder."""
+    tests = str(Path(__file__).parents[1])
+    often = "import continuad.core.checkpoint as c; c.EVERY = 0.02; from continuad.cli.app import main; main()"
+    arguments = ["bench", *map(str, products[:2]), "--detector", "toys:ToyAutoencoder", "--image-size", "64"]
+    arguments += ["--strategy", "replay:25%", "--steps", "500"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": tests}
+
+    def start(out: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", often, *arguments, "--out", str(out)]
+        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+    whole, cut = start(tmp_path / "whole"), start(tmp_path / "cut")
+    folder = tmp_path / "cut" / "runs" / "toys-ToyAutoencoder-replay-25pct-seed0-order0"
+    deadline = time.time() + 120
+    # the manifest is written when the first task is done: what follows is the middle of the second
+    while not ((folder / "manifest.json").exists() and (folder / "half.safetensors").exists()):
+        assert cut.poll() is None, cut.stderr and cut.stderr.read()
+        assert time.time() < deadline
+        time.sleep(0.002)
+    cut.send_signal(signal.SIGKILL)
+    cut.communicate()
+    assert (folder / "half.safetensors").exists()
+    again = start(tmp_path / "cut")
+    for process in (whole, again):
+        _, said = process.communicate()
+        assert process.returncode == 0, said
+    one, two = (pd.read_csv(tmp_path / d / "rows.csv", na_filter=False) for d in ("whole", "cut"))
+    timed = ("train_seconds", "inference_ms")
+    pd.testing.assert_frame_equal(*(r[~r.metric.isin(timed)].reset_index(drop=True) for r in (one, two)))
+    assert set(one[one.metric == "steps"].value) == {500.0}
+
+
+def test_a_plain_folder_of_good_images_is_learned_and_says_what_is_missing(tmp_path: Path) -> None:
+    folder = tmp_path / "schöne Teile"
+    folder.mkdir()
+    for i in range(5):
+        Image.new("RGB", (80, 60), (90 + i, 120, 60)).save(folder / f"{i}.JPG")
+    done = continuad("bench", str(folder), "--strategy", "pertask", "--out", str(tmp_path / "out"), *SMALL)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "schöne Teile" in page
+    assert "not available" in page.lower() or "n/a" in page
+
+
+def test_a_settings_file_stands_in_for_options_and_the_command_line_goes_first(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    for i in range(4):
+        Image.new("L", (64, 64), 100 + i).save(tmp_path / "part" / f"{i}.png")
+    (tmp_path / "run.toml").write_text(
+        'folders = ["part"]\nstrategy = ["naive"]\nimage_size = [64, 64]\nseeds = [0, 1]\n'
+        '[options]\n"padim.channels" = 9\n'
+    )
+    done = continuad("bench", "--settings", "run.toml", "--seed", "3", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = pd.read_csv(tmp_path / "out" / "rows.csv")
+    assert set(rows.seed) == {3}
+    assert set(rows.strategy) == {"naive"}
+    assert rows[rows.metric == "additional_mb"].value.max() == pytest.approx(256 * (9 * 9 + 9) * 4 / 1e6, rel=1e-3)
+
+
+def test_scenario_groups_and_unknown_products_from_the_command_line(products: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = ("--groups", "2x1", "--scenario", "class", "--unknown", str(products[2]), "--strategy", "naive,pertask")
+    done = continuad("bench", *map(str, products[:2]), *asked, "--out", str(out), *SMALL)
+    assert done.returncode == 0, done.stderr
+    rows = pd.read_csv(out / "rows.csv", na_filter=False)
+    assert set(rows.strategy) == {"pertask"}
+    assert set(rows.after_name) == {"cable + bottle"}
+    assert set(rows[rows.metric == "pixel_auroc"].on_name) == {"cable", "bottle"}
+    assert 0 <= rows[rows.metric == "unknown_auroc"].value.item() <= 1
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "padim × naive does not apply: Naive does not infer the task" in page
+    assert "All products are learned at once" in page
+    other = continuad("bench", *map(str, products[:2]), *asked[:2], "--out", str(out), *SMALL)
+    assert "other settings" in other.stderr
+
+
+def test_large_pictures_are_learned_in_tiles(products: list[Path], tmp_path: Path) -> None:
+    done = continuad(
+        *("bench", str(products[0]), "--strategy", "naive", "--image-size", "96", "--tile", "64"),
+        *("--set", "padim.channels=8", "--out", str(tmp_path)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(pd.read_csv(tmp_path / "rows.csv").detector) == {"tiled-padim"}
+    assert 'padim.tile" = 64' in (tmp_path / "settings.toml").read_text(encoding="utf-8")
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "part").mkdir()
+    for i in range(4):
+        Image.new("L", (64, 64), 100 + i).save(tmp_path / "part" / f"{i}.png")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("continuad.benchmark.grid.run_grid", stop)
+    done = continuad("bench", "part", "--out", "out", *SMALL, cwd=tmp_path)
+    assert done.returncode == 130
+    assert "goes on where it was" in done.stderr
+
+
+def test_bl_011_damaged_files_stop_it_by_name_before_learning(products: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "part"
+    folder.mkdir()
+    for i in range(3):
+        Image.new("L", (64, 64), 100 + i).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"not a picture")
+    stopped = continuad("bench", str(folder), "--out", str(tmp_path / "out"), *SMALL)
+    assert stopped.returncode == 2
+    assert "broken.png" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    went_on = continuad("bench", str(folder), "--out", str(tmp_path / "out2"), "--skip-unreadable", *SMALL)
+    assert went_on.returncode == 0, went_on.stderr
+    assert "broken.png" in (tmp_path / "out2" / "settings.toml").read_text(encoding="utf-8")
+
+
+def test_check_data_prints_tables_or_json(products: list[Path], tmp_path: Path) -> None:
+    told = continuad("check-data", *map(str, products))
+    assert told.returncode == 0
+    assert "hazelnut" in told.stdout
+    found = json.loads(continuad("check-data", str(products[0]), "--json").stdout)
+    assert found[0]["name"] == "cable"
+    (tmp_path / "empty").mkdir()
+    assert continuad("check-data", str(tmp_path / "empty")).returncode == 1
+
+
+def test_list_names_every_pair() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).parent / "continuad", "list", "--json"], capture_output=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert "padim" in found["detectors"]
+    assert {"single", "multitask", "naive", "replay", "accumulate", "average", "pertask"} <= set(found["strategies"])
+    assert {"detector": "padim", "strategy": "average", "applies": True, "reason": ""} in found["pairs"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["bench"], "give product folders"),
+        (["bench", "--stream", "thesis10"], "needs --root"),
+        (["bench", "x", "--seed", "1", "--seeds", "2"], "one of them"),
+        (["bench", "x", "--detector", "nope"], "unknown detector 'nope'"),
+        (["bench", "x", "--strategy", "replay:many"], "share of each task (10%)"),
+        (["bench", "x", "--steps", "5", "--epochs", "5"], "exclude each other"),
+        (["bench", "x", "--patience", "-1"], "patience=-1"),
+        (["bench", "x", "--strategy", "naive,pertask:furthest"], "furthest"),
+        (["bench", "x", "--device", "quantum"], "device 'quantum' cannot be used"),
+        (["bench", "--stream", "realset", "--root", "."], "missing"),
+        (["bench", "x", "--scenario", "klass"], "there are task, domain, class"),
+        (["bench", "x", "--groups", "2-1"], "add up to 1"),
+        (["bench", "x", "--unknown", "x"], "is learned in the stream"),
+        (["bench", "x", "--image-size", "big"], "HEIGHTxWIDTH"),
+        (["bench", "x", "--set", "channels=3"], "NAME.OPTION=VALUE"),
+        (["report", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line_with_the_remedy(arguments: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    Image.new("L", (64, 64), 100).save(tmp_path / "x" / "0.png")
+    done = continuad(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["demo", "check-data", "bench", "report", "list"])
+def test_help_shows_an_example(command: str) -> None:
+    assert "Example" in continuad(command, "--help").stdout
+
+
+def test_the_readme_example_runs(products: list[Path], tmp_path: Path) -> None:
+    """The Python block of the README, as it stands there, with drawn products in the folders it names."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert code
+    (tmp_path / "parts").mkdir()
+    for name, source in (("cable", products[0]), ("bottle", products[1])):
+        (tmp_path / "parts" / name).symlink_to(source)
+    done = subprocess.run(
+        [sys.executable, "-c", code[1]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pixel_f1_max" in done.stdout
+
+
+def test_a_teacher_is_made_and_its_relative_path_saved_whole(products: list[Path], tmp_path: Path) -> None:
+    """As the help of `continuad distill` says; the model loads from another folder."""
+    made = continuad("distill", str(products[0]), "--steps", "2", "--batch-size", "1", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "loss" in made.stdout
+    learn = ["--detector", "efficientad-s", "--set", "efficientad-s.teacher=teacher.safetensors", "--steps", "1"]
+    done = continuad(
+        "bench", str(products[0]), *learn, "--image-size", "64", "--strategy", "naive", "--keep-models", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    manifest = next((tmp_path / "results").rglob("manifest.json"))
+    assert load_model(manifest.parent)[0].detector.teacher == str(tmp_path / "teacher.safetensors")
+
+
+def test_strides_that_are_no_numbers(tmp_path: Path) -> None:
+    done = continuad("distill", str(tmp_path), "--strides", "8,x")
+    assert done.returncode == 2
+    assert "--strides 8,x" in done.stderr

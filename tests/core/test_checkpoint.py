@@ -1,0 +1,228 @@
+"""Killed in the middle of a task and started again: the same rows and the same weights, to the bit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.nn import functional as F
+from toys import SIZE, ToyAutoencoder, stream
+
+from continuad.benchmark.run import HALF, run
+from continuad.core import checkpoint
+from continuad.core.checkpoint import Checkpoint, Half
+from continuad.core.fit import Budget
+from continuad.core.state import Stats
+from continuad.core.strategy import Strategy
+from continuad.errors import ContinuadError
+from continuad.strategies.multitask import Multitask
+from continuad.strategies.naive import Naive
+from continuad.strategies.pertask import PerTask
+from continuad.strategies.replay import Replay
+from continuad.strategies.single import Single
+
+TIMES = ("train_seconds", "inference_ms", "routing_ms_pooled", "routing_ms_lowest")
+
+
+class NoisyAutoencoder(ToyAutoencoder):
+    """Batch normalisation, dropout, noise on its input, a rate that falls and a statistic of its own."""
+
+    def __init__(self, image_size: int | tuple[int, int] = SIZE, seed: int = 0):
+        super().__init__(image_size, seed)
+        self.dropout = nn.Dropout(0.2)
+        self.to(memory_format=torch.channels_last)
+
+    def step(self, images: Tensor) -> Tensor:
+        x = images.float() / 255
+        self.stats["images"] = torch.tensor(len(x)) + self.stats.under("").get("images", 0)
+        return F.mse_loss(self.decode(self.dropout(self.encode(x + 0.1 * torch.randn_like(x)))), x)
+
+    def validation_loss(self, images: Tensor) -> Tensor:
+        x = images.float() / 255
+        return F.mse_loss(self(images)[0], x)
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.weights().values(), 0.01)
+
+    def learning_rate(self, progress: float) -> float:
+        return 1 - progress
+
+
+class Remembering(Naive):
+    """Keeps a running sum of gradients, as a strategy that weighs weights would, and pulls by it."""
+
+    def penalty(self, images: Tensor) -> Tensor | float:
+        named = self.detector.weights().items()
+        return sum((p * self.kept[k.replace(".", "_")]).sum() for k, p in named if k.replace(".", "_") in self.kept)
+
+    def on_gradients(self) -> None:
+        for name, p in self.detector.weights().items():
+            key = name.replace(".", "_")
+            assert p.grad is not None
+            self.kept[key] = self.kept.under("").get(key, 0) + p.grad.detach()
+
+
+class Killed(BaseException):
+    """Not an Exception, so that nothing on the way may swallow it."""
+
+
+@pytest.fixture(autouse=True)
+def _every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+
+
+def walk(kind: type[Strategy], folder: Path, budget: Budget, **given: Any) -> tuple[pd.DataFrame, Strategy]:
+    strategy = kind(NoisyAutoencoder())
+    strategy.budget = budget
+    rows = run(stream(2), strategy, folder, **given)
+    return rows[~rows.metric.isin(TIMES)].reset_index(drop=True), strategy
+
+
+def killed(kind: type[Strategy], folder: Path, budget: Budget, task: str, step: int) -> None:
+    def die(what: str, done: int, total: int) -> None:
+        if what == f"learning {task}" and done == step:
+            raise Killed
+
+    with pytest.raises(Killed):
+        walk(kind, folder, budget, notify=die)
+
+
+def untaught() -> Half:
+    detector = NoisyAutoencoder()
+    return Half(detector, detector.optimiser(), Stats())
+
+
+def same(one: Strategy, two: Strategy) -> bool:
+    a, b = one.state_dict(), two.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+CASES = [
+    *((kind, Budget(steps=7)) for kind in (Naive, Remembering, Replay, Multitask, Single, PerTask)),
+    *((kind, Budget(epochs=4, patience=3)) for kind in (Replay, Remembering)),
+]
+
+
+@pytest.mark.parametrize(("task", "step"), [("zebra", 4), ("chess", 2), ("chess", 7)])
+@pytest.mark.parametrize(("kind", "budget"), CASES)
+def test_killed_at_a_step_ends_the_same(
+    kind: type[Strategy], budget: Budget, task: str, step: int, tmp_path: Path
+) -> None:
+    whole = walk(kind, tmp_path / "whole", budget)
+    killed(kind, tmp_path / "cut", budget, task, step)
+    seen: list[int] = []
+
+    def note(what: str, done: int, total: int) -> None:
+        if what == f"learning {task}":
+            seen.append(done)
+
+    again = walk(kind, tmp_path / "cut", budget, notify=note)
+    assert seen[0] == step  # the step it was killed in, which had not been written down
+    pd.testing.assert_frame_equal(again[0], whole[0])
+    assert same(again[1], whole[1])
+    assert not (tmp_path / "cut" / HALF).exists()
+
+
+def test_early_stopping_goes_on_with_what_it_knew(tmp_path: Path) -> None:
+    """The best state lies before the kill, the last check after it."""
+
+    class Worsening(NoisyAutoencoder):
+        checks = 0
+
+        def validation_loss(self, images: Tensor) -> Tensor:
+            Worsening.checks += 1
+            return torch.tensor(float(Worsening.checks))
+
+    def learned(into: Path, until: int | None) -> Strategy:
+        Worsening.checks = 2 if into.exists() else 0
+        strategy = Naive(Worsening())
+        strategy.budget, strategy.checkpoint = Budget(steps=90, patience=3), Checkpoint(into, {"of": "this"})
+
+        def die(done: int, total: int) -> None:
+            if done == until:
+                raise Killed
+
+        with contextlib.suppress(Killed):
+            assert strategy.learn(stream(1)[0], die) == 12  # an epoch is 3 steps; the first check is the best
+        return strategy
+
+    whole = learned(tmp_path / "whole.safetensors", None)
+    learned(tmp_path / "cut.safetensors", 8)
+    again = learned(tmp_path / "cut.safetensors", None)
+    assert same(again, whole)
+
+
+def test_a_damaged_checkpoint_is_told_and_the_task_begun_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = walk(Naive, tmp_path / "whole", Budget(steps=5))
+    killed(Naive, tmp_path / "cut", Budget(steps=5), "chess", 3)
+    file = tmp_path / "cut" / HALF
+    file.write_bytes(file.read_bytes()[:-100])
+    again = walk(Naive, tmp_path / "cut", Budget(steps=5))
+    assert "is damaged" in caplog.text
+    pd.testing.assert_frame_equal(again[0], whole[0])
+    assert same(again[1], whole[1])
+
+
+def test_a_checkpoint_of_another_run_is_not_continued(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    whole = walk(Naive, tmp_path / "whole", Budget(steps=5))
+    killed(Naive, tmp_path / "cut", Budget(steps=6), "zebra", 3)
+    again = walk(Naive, tmp_path / "cut", Budget(steps=5))
+    assert "another task or run" in caplog.text
+    assert same(again[1], whole[1])
+
+
+def test_time_before_the_kill_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now)
+    first = Checkpoint(tmp_path / HALF, {})
+    now = 100.0
+    first.keep(untaught())
+    second = Checkpoint(tmp_path / HALF, {})
+    now = 130.0
+    second.load(half := untaught())
+    second.keep(half)
+    third = Checkpoint(tmp_path / HALF, {})
+    third.load(half)
+    assert third.earlier == 130.0
+
+
+def test_bl_094_a_checkpoint_holds_tensors_and_plain_values(tmp_path: Path) -> None:
+    strategy = Naive(NoisyAutoencoder())
+    strategy.budget, strategy.checkpoint = Budget(steps=3), Checkpoint(tmp_path / HALF, {"of": "this"})
+    strategy.learn(stream(1)[0])
+    with safe_open(tmp_path / HALF, "pt") as file:
+        names, header = set(file.keys()), json.loads(file.metadata()["half"])
+    assert {"learned/encode.0.weight", "learned/encode.1.running_mean", "optimiser/0/exp_avg"} <= names
+    assert header["step"] == 3
+    assert header["identity"] == {"of": "this"}
+
+
+def test_memory_formats_stay(tmp_path: Path) -> None:
+    """Another layout adds up in another order, and the last bits differ."""
+    strategy = Naive(NoisyAutoencoder())
+    strategy.checkpoint = Checkpoint(tmp_path / HALF, {})
+    strategy.learn(stream(1)[0])
+    half = untaught()
+    strategy.checkpoint.load(half)
+    assert half.step == ToyAutoencoder.steps
+    weight = half.detector.encode[0].weight  # type: ignore[index,union-attr]
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert half.optimiser.state[weight]["exp_avg"].stride() == weight.stride()
+    assert half.optimiser.param_groups[0]["betas"] == (0.9, 0.999)
+
+
+def test_a_full_disk_is_told_by_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ContinuadError, match="cannot save the checkpoint"):
+        Checkpoint(tmp_path / "file" / HALF, {}).keep(untaught())

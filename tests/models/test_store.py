@@ -1,0 +1,89 @@
+"""A model on disk: what is in it, who can read it, and that learning goes on from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from toys import ToyAutoencoder, stream
+
+from continuad.core.fit import Budget
+from continuad.detectors.padim import Padim
+from continuad.errors import ContinuadError
+from continuad.models.store import MANIFEST, describe, load_into, load_model, save_model
+from continuad.strategies.naive import Naive
+from continuad.strategies.replay import Replay
+from continuad.vision.backbones import DEFAULT
+
+
+def test_bl_093_a_model_learned_on_a_gpu_loads_without_one(tmp_path: Path) -> None:
+    """In a process that sees no GPU; where this machine has none, it shows that files name no device."""
+    strategy = Replay(ToyAutoencoder(), 6).to("cuda" if torch.cuda.is_available() else "cpu")
+    strategy.learn(stream(1)[0])
+    save_model(strategy, tmp_path)
+    code = (
+        "import sys; from continuad.models.store import load_model; strategy, _ = load_model(sys.argv[1]);"
+        "print({str(t.device) for t in strategy.state_dict().values()})"
+    )
+    here = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": here, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "{'cpu'}", done.stderr
+
+
+def test_bl_094_a_model_holds_tensors_and_plain_values_only(tmp_path: Path) -> None:
+    """Paths, too, are written as text."""
+    strategy = Naive(ToyAutoencoder())
+    strategy.learn(stream(1)[0])
+    save_model(strategy, tmp_path, {"note": "äöü"})
+    assert {f.suffix for f in tmp_path.iterdir()} == {".safetensors", ".json"}
+    assert load_model(tmp_path)[1] == {"note": "äöü"}
+    detector = Padim(image_size=32, channels=4)
+    detector.weights_file = Path("weights") / f"{DEFAULT}.pth"  # type: ignore[assignment]
+    options = describe(Naive(detector))["detector"]["options"]
+    assert options["weights_file"] == os.path.join("weights", f"{DEFAULT}.pth")
+
+
+def test_bl_132_learning_goes_on_from_a_saved_model_with_its_memory(tmp_path: Path) -> None:
+    whole, first, second = (Replay(ToyAutoencoder(), 6) for _ in range(3))
+    one, two = stream(2)
+    whole.learn(one)
+    whole.learn(two)
+    first.learn(one)
+    save_model(first, tmp_path)
+    load_into(second, tmp_path)
+    second.learn(two)
+    assert all(torch.equal(v, second.state_dict()[k]) for k, v in whole.state_dict().items())
+
+
+def test_the_budget_is_saved_with_the_model(tmp_path: Path) -> None:
+    strategy = Naive(ToyAutoencoder())
+    strategy.budget = Budget(epochs=2, patience=3)
+    strategy.learn(stream(1)[0])
+    save_model(strategy, tmp_path)
+    assert load_model(tmp_path)[0].budget == Budget(epochs=2, patience=3)
+    with pytest.raises(ContinuadError, match="other settings of its strategy"):
+        load_into(Naive(ToyAutoencoder()), tmp_path)
+
+
+def test_models_of_another_format_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    strategy = Naive(ToyAutoencoder())
+    strategy.learn(stream(1)[0])
+    save_model(strategy, tmp_path / "new")
+    shutil.copytree(tmp_path / "new", tmp_path / "old")
+    manifest = json.loads((tmp_path / "old" / MANIFEST).read_text())
+    manifest["format"] = 1
+    (tmp_path / "old" / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ContinuadError, match=r"format 1.*learn it again"):
+        load_model(tmp_path / "old")
