@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from continuad.core.detector import Detector
-from continuad.core.thresholds import Limits
+from continuad.core.thresholds import Thresholds
 from continuad.core.types import Batch, Prediction
 from continuad.detectors import cflow as ours
 from continuad.vision.backbones import DEFAULT, load_backbone
@@ -139,9 +139,9 @@ class OriginalCflow(Cflow):
         """Take the first four held-out images."""
         self.company = next(iter(batches)).image[:4]
 
-    def limits(self) -> Limits:
+    def thresholds(self) -> Thresholds:
         """None are set: scores alone are compared."""
-        return Limits(0.0, 1.0, 1.0)
+        return Thresholds(0.0, 1.0, 1.0)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:

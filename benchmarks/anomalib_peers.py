@@ -161,7 +161,7 @@ class EfficientAd(Detector):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
-        """As its map_norm_quantiles, then our limits."""
+        """As its map_norm_quantiles, then our thresholds."""
         batches = list(batches)
         self._set()
         pairs = [self.model.get_maps(batch.image / 255, normalize=False) for batch in batches]

@@ -28,7 +28,7 @@ from continuad.core.fit import Budget
 from continuad.core.strategy import Strategy
 from continuad.core.types import ImageSet, Prediction, Task
 from continuad.models.registry import make_strategy
-from continuad.strategies._task_inference import Routed
+from continuad.strategies._task_inference import TaskInferring
 
 SIDE, HIDDEN, STEPS = 32, 100, 300
 SCENARIOS = ("task", "domain", "class")
@@ -39,7 +39,7 @@ STRATEGIES = (
     *("packnet", "adapters"),
     *("agem:100", "gem:100", "replay:100", "reservoir:100", "herding:100", "der:100", "multitask"),
 )
-ISOLATING = ("packnet", "adapters")  # asked with the true task only: their router looks at photographs
+ISOLATING = ("packnet", "adapters")  # asked with the true task only: their task_inference looks at photographs
 # van de Ven, Tolias 2019, table 4, on MNIST: what to compare with, not to reach
 PUBLISHED = {
     "naive": (87.19, 59.21, 19.90),
@@ -122,7 +122,7 @@ def accuracy(model: Strategy, sets: list[ImageSet]) -> float:
     """Mean over tasks."""
     detector, shares = model.detector, []
     for task, one in enumerate(sets):
-        if isinstance(model, Routed):
+        if isinstance(model, TaskInferring):
             model.show(task)
         images = torch.from_numpy(one.images)
         with torch.no_grad():

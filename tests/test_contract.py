@@ -35,7 +35,7 @@ SMALL = {
     "seed": 1,
 }
 STEPS = 2  # of gradient detectors
-GUEST = f"{ToyAutoencoder.__module__}:{ToyAutoencoder.__name__}"
+EXTERNAL = f"{ToyAutoencoder.__module__}:{ToyAutoencoder.__name__}"
 FULL = "CONTINUAD_FULL" in os.environ  # every pair, which takes half an hour
 FEW = ("naive", "replay", "accumulate", "pertask")
 EXTRA = {"fastflow": ("latent",)}  # refused by those detectors that meet every strategy
@@ -46,7 +46,7 @@ def ways(detector: str) -> tuple[str, ...]:
     """Every strategy meets one detector of each kind, and every detector the strategies that differ most."""
     return (
         tuple(strategies())
-        if FULL or detector in ("padim", GUEST)
+        if FULL or detector in ("padim", EXTERNAL)
         else SLOW.get(detector, FEW + EXTRA.get(detector, ()))
     )
 
@@ -56,11 +56,11 @@ def few_tasks(detector: str, tasks: int = 3) -> list[Task]:
     return stream(tasks, train=4 if detector in SLOW else 12)
 
 
-PAIRS = [(d, s) for d in [*detectors(), GUEST] for s in ways(d)]
+PAIRS = [(d, s) for d in [*detectors(), EXTERNAL] for s in ways(d)]
 
 
 def build(detector: str, strategy: str) -> Strategy:
-    kinds = {**detectors(), GUEST: ToyAutoencoder}
+    kinds = {**detectors(), EXTERNAL: ToyAutoencoder}
     made = make_detector(detector, **applicable(kinds[detector], SMALL))
     built = make_strategy(strategy, made, **applicable(strategies()[strategy], SMALL))
     built.budget = Budget(steps=STEPS)
@@ -69,7 +69,7 @@ def build(detector: str, strategy: str) -> Strategy:
 
 @pytest.mark.parametrize(("detector", "strategy"), PAIRS)
 def test_pair(detector: str, strategy: str, tmp_path: Path) -> None:
-    kind = {**detectors(), GUEST: ToyAutoencoder}[detector]
+    kind = {**detectors(), EXTERNAL: ToyAutoencoder}[detector]
     if strategies()[strategy].refuses(kind):
         with pytest.raises(ContinuadError):
             build(detector, strategy)
@@ -89,24 +89,24 @@ def test_pair(detector: str, strategy: str, tmp_path: Path) -> None:
 
     save_model(whole, tmp_path / "whole")
     reloaded, _ = load_model(tmp_path / "whole")
-    told = 1 if whole.needs_task else None
+    task_given = 1 if whole.needs_task else None
     x = torch.from_numpy(tasks[1].test.images)
-    found = whole.predict(x, told)
+    found = whole.predict(x, task_given)
     assert found.map.shape == (8, SIZE, SIZE)
     assert torch.isfinite(found.map).all()
     assert torch.isfinite(found.score).all()
     for other in (resumed, reloaded):
-        again = other.predict(x, told)
+        again = other.predict(x, task_given)
         assert torch.equal(again.map, found.map)
         assert torch.equal(again.score, found.score)
-        assert other.limits(1) == whole.limits(1)
+        assert other.thresholds(1) == whole.thresholds(1)
         assert footprint(other) == footprint(whole)
 
 
 @pytest.mark.parametrize(("detector", "strategy"), PAIRS)
 def test_bytes_counted_are_bytes_saved(detector: str, strategy: str, tmp_path: Path) -> None:
     """Additional memory, and what is trained, equal the saved tensors; frozen backbones are named, not saved."""
-    if strategies()[strategy].refuses({**detectors(), GUEST: ToyAutoencoder}[detector]):
+    if strategies()[strategy].refuses({**detectors(), EXTERNAL: ToyAutoencoder}[detector]):
         pytest.skip("not applicable")
     model = build(detector, strategy)
     for task in list(model.view(few_tasks(detector, 2))):
@@ -140,14 +140,14 @@ def test_the_constructor_is_the_configuration(name: str) -> None:
         assert settings(make_detector(name, **settings(made))) == settings(made)
         assert settings(made)["seed"] == 1
     else:
-        kinds = {"padim": detectors()["padim"], GUEST: ToyAutoencoder, "fastflow": detectors()["fastflow"]}
+        kinds = {"padim": detectors()["padim"], EXTERNAL: ToyAutoencoder, "fastflow": detectors()["fastflow"]}
         made = build(next(d for d, kind in kinds.items() if not strategies()[name].refuses(kind)), name)
         assert settings(made)["seed"] == 1
     assert type(made).__doc__
 
 
 def test_no_detector_name_in_a_strategy_nor_the_reverse() -> None:
-    """Orthogonality: a file of one kind names no file of the other, nor do loop, memory and router."""
+    """Orthogonality: a file of one kind names no file of the other, nor do loop, memory and task_inference."""
     package = Path(__file__).parents[1] / "src" / "continuad"
     for file in chain.from_iterable((package / room).glob("*.py") for room in ("core", "memory", "strategies")):
         code = file.read_text(encoding="utf-8")

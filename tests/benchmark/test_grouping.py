@@ -22,7 +22,7 @@ from continuad.strategies.naive import Naive
 from continuad.strategies.pertask import PerTask
 from continuad.strategies.single import Single
 
-TIMES = ("train_seconds", "inference_ms", "routing_ms_pooled", "routing_ms_lowest")
+TIMES = ("train_seconds", "inference_ms", "task_inference_ms_pooled", "task_inference_ms_lowest")
 
 
 def padim() -> Padim:
@@ -113,10 +113,10 @@ def test_a_product_is_routed_right_when_its_lesson_is_found() -> None:
     rows = run(stream(), strategy, groups="1-2", look_ahead=True)
     right = rows[(rows.metric == "task_accuracy") & (rows.after_task == 2)].set_index("on_task").value
     for place, (task, lesson) in enumerate(zip(stream(), (0, 1, 1), strict=True)):
-        found = strategy.route(torch.from_numpy(task.test.images))
+        found = strategy.infer_task(torch.from_numpy(task.test.images))
         assert right[place] == pytest.approx(float((found == lesson).float().mean()))
     assert right.mean() > 0.9
-    assert strategy.experts.known() == [0, 1]
+    assert strategy.snapshots.known() == [0, 1]
     r, _ = matrix(rows, "pixel_auroc", rows.run.iloc[0])
     ahead = summarise(rows).forward_transfer_pixel_auroc.item()
     assert ahead == pytest.approx(r[0, 1:].mean() - 0.5), "both products of the second lesson, before it"

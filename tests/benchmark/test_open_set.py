@@ -11,20 +11,20 @@ from torch import Tensor, nn
 from toys import ToyAutoencoder, stream
 
 from continuad.benchmark.grid import Cell, run_grid
-from continuad.benchmark.open_set import refuse_learned, unknown_auroc
+from continuad.benchmark.open_set import open_set_auroc, refuse_learned
 from continuad.benchmark.run import run
 from continuad.benchmark.settings import Settings
 from continuad.core.types import ImageSet, Task
 from continuad.data.product import Item, Product
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
-from continuad.strategies._routing import PooledRouter
+from continuad.strategies._pooled import PooledTaskInference
 from continuad.strategies.naive import Naive
 from continuad.strategies.packnet import PackNet
 from continuad.strategies.pertask import PerTask
 
 
-class ByBrightness(PooledRouter):
+class ByBrightness(PooledTaskInference):
     """An image's distance is its brightness."""
 
     def __init__(self) -> None:
@@ -51,34 +51,34 @@ def test_every_good_unknown_image_is_compared_with_every_known_test_image() -> N
         Task(1, "b", grey(200), grey(200), grey(defective=(30,))),
         Task(2, "untested", grey(200), grey(200), grey()),
     ]
-    unknown = [Task(0, "u", grey(20), grey(40), grey(50, defective=(1,)))]
-    assert unknown_auroc(strategy, known, unknown) is None, "nothing to measure a distance by"
+    open_set = [Task(0, "u", grey(20), grey(40), grey(50, defective=(1,)))]
+    assert open_set_auroc(strategy, known, open_set) is None, "nothing to measure a distance by"
     strategy.pooled = ByBrightness()
     # 20, 40 and 50 against 10 and 30: five of six pairs are in order. The defective 1 takes no part.
-    assert unknown_auroc(strategy, known, unknown) == pytest.approx(5 / 6)
-    assert unknown_auroc(strategy, known[2:], unknown) is None, "no known image to compare with"
+    assert open_set_auroc(strategy, known, open_set) == pytest.approx(5 / 6)
+    assert open_set_auroc(strategy, known[2:], open_set) is None, "no known image to compare with"
 
 
 def test_it_is_measured_once_at_the_end_of_a_run() -> None:
     *learned, egg = stream()
-    rows = run(learned, PerTask(Padim(image_size=64, channels=12)), unknown=[egg])
-    found = rows[rows.metric == "unknown_auroc"]
+    rows = run(learned, PerTask(Padim(image_size=64, channels=12)), open_set=[egg])
+    found = rows[rows.metric == "open_set_auroc"]
     assert found[["after_task", "on_task"]].values.tolist() == [[1, -1]]
     assert found.value.item() > 0.9
-    rows = run(learned, Naive(Padim(image_size=64, channels=12)), unknown=[egg])
-    assert "unknown_auroc" not in set(rows.metric)
+    rows = run(learned, Naive(Padim(image_size=64, channels=12)), open_set=[egg])
+    assert "open_set_auroc" not in set(rows.metric)
 
 
 def test_packnet_has_a_router_too() -> None:
     *learned, chess = stream(2)
-    assert "unknown_auroc" in set(run(learned, PackNet(ToyAutoencoder()), unknown=[chess]).metric)
+    assert "open_set_auroc" in set(run(learned, PackNet(ToyAutoencoder()), open_set=[chess]).metric)
 
 
 def test_a_finished_run_with_other_unknown_products_is_no_answer(tmp_path: Path) -> None:
     *learned, egg = stream()
     asked = Settings(image_size=(64, 64), strategy=("pertask",), options={"padim.channels": 12})
     grid = [Cell("padim", "pertask", 0, 0)]
-    run_grid(asked, grid, tmp_path, lambda *_: learned, unknown=[egg])
+    run_grid(asked, grid, tmp_path, lambda *_: learned, open_set=[egg])
     with pytest.raises(ContinuadError, match="other images"):
         run_grid(asked, grid, tmp_path, lambda *_: learned)
 
@@ -91,5 +91,5 @@ def test_a_product_of_the_stream_is_no_unknown_one(tmp_path: Path) -> None:
         for name in ("bolt", "alias", "nut")
     )
     refuse_learned([nut], [bolt])
-    with pytest.raises(ContinuadError, match=r"--unknown .*alias: this product is learned"):
+    with pytest.raises(ContinuadError, match=r"--open_set .*alias: this product is learned"):
         refuse_learned([nut, alias], [bolt])

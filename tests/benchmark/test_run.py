@@ -29,7 +29,7 @@ from continuad.strategies.pertask import PerTask
 from continuad.strategies.replay import Replay
 from continuad.strategies.single import Single
 
-TIMES = ("train_seconds", "inference_ms", "routing_ms_pooled", "routing_ms_lowest")
+TIMES = ("train_seconds", "inference_ms", "task_inference_ms_pooled", "task_inference_ms_lowest")
 
 
 def padim() -> Padim:
@@ -45,7 +45,7 @@ def test_rows_of_a_run() -> None:
     scores = rows[rows.metric == "pixel_f1_max"]
     assert list(zip(scores.after_task, scores.on_task, strict=True)) == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
     assert set(rows.on_name) == {"zebra", "chess", "egg", ""}
-    assert {"task_accuracy_pooled", "routing_ms_lowest"} <= set(rows[rows.after_task == 2].metric)
+    assert {"task_accuracy_pooled", "task_inference_ms_lowest"} <= set(rows[rows.after_task == 2].metric)
     assert (rows[rows.metric == "train_seconds"].on_task == rows[rows.metric == "train_seconds"].after_task).all()
     assert set(rows[rows.on_task == -1].metric) == {"architecture_mb", "additional_mb", "inference_ms"}
 
@@ -245,7 +245,7 @@ def test_a_share_of_exemplars_has_a_folder_and_a_measured_weight(tmp_path: Path)
     grown = rows[rows.metric == "additional_mb"].value.diff().dropna()
     assert grown.tolist() == pytest.approx(
         [(4 * (3 * 64 * 64 + 8 + 8 + 1) + 12) / 1e6] * 2
-    )  # a quarter of 12 + 4 images a task, and its limits
+    )  # a quarter of 12 + 4 images a task, and its thresholds
 
 
 def test_budgets_reach_the_strategy() -> None:

@@ -1,4 +1,4 @@
-"""What a strategy is told of the task when it is tested."""
+"""What a strategy is task_given of the task when it is tested."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from toys import stream
 from continuad.benchmark.evaluate import look, measure
 from continuad.benchmark.grid import cells
 from continuad.benchmark.run import run
-from continuad.benchmark.scenario import is_told, left_out
+from continuad.benchmark.scenario import left_out, task_is_given
 from continuad.benchmark.settings import Settings
 from continuad.core.strategy import Strategy
 from continuad.detectors.padim import Padim
@@ -19,7 +19,7 @@ from continuad.strategies.naive import Naive
 from continuad.strategies.pertask import PerTask
 from continuad.strategies.single import Single
 
-TIMES = ("train_seconds", "inference_ms", "routing_ms_pooled", "routing_ms_lowest")
+TIMES = ("train_seconds", "inference_ms", "task_inference_ms_pooled", "task_inference_ms_lowest")
 
 
 def padim() -> Padim:
@@ -33,7 +33,7 @@ def values(rows: pd.DataFrame) -> pd.Series:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "kept", "told"),
+    ("scenario", "kept", "task_given"),
     [
         ("", (Single, Naive, PerTask), (Single,)),
         ("task", (Single, Naive, PerTask), (Single, PerTask)),
@@ -42,11 +42,11 @@ def values(rows: pd.DataFrame) -> pd.Series:
     ],
 )
 def test_who_takes_part_and_who_is_told(
-    scenario: str, kept: tuple[type[Strategy], ...], told: tuple[type[Strategy], ...]
+    scenario: str, kept: tuple[type[Strategy], ...], task_given: tuple[type[Strategy], ...]
 ) -> None:
     kinds = (Single, Naive, PerTask)
     assert tuple(kind for kind in kinds if left_out(scenario, kind) is None) == kept
-    assert tuple(kind for kind in kept if is_told(scenario, kind(padim()))) == told
+    assert tuple(kind for kind in kept if task_is_given(scenario, kind(padim()))) == task_given
 
 
 def test_the_task_scenario_gives_what_the_oracle_has() -> None:
@@ -64,8 +64,8 @@ def test_where_nobody_knows_the_product_one_limit_serves_all() -> None:
     rows, natural = (
         values(run(stream(2), each, scenario=s)) for each, s in ((strategy, "domain"), (Multitask(padim()), ""))
     )
-    task = stream(2)[min((0, 1), key=lambda t: strategy.limits(t).image)]
-    shared, own = (look(strategy, task, told=False, own_limits=own) for own in (False, True))
+    task = stream(2)[min((0, 1), key=lambda t: strategy.thresholds(t).image)]
+    shared, own = (look(strategy, task, task_given=False, per_task_thresholds=own) for own in (False, True))
     assert shared.decided.sum() < own.decided.sum()
     assert rows[1, task.index, "pixel_f1"] == measure(shared, task)["pixel_f1"]
     assert natural[1, task.index, "pixel_f1"] == measure(own, task)["pixel_f1"]
@@ -88,7 +88,7 @@ def test_who_takes_no_part_is_left_out_of_the_grid_with_the_reason() -> None:
     assert refused["padim × naive"] == "Naive does not infer the task, as the scenario class asks"
     assert set(refused) == {"padim × single", "padim × naive", "padim × replay:5+reservoir:5"}
     _, refused = cells(Settings(scenario="domain", strategy=("single", "naive")))
-    assert "must be told the task" in refused["padim × single"]
+    assert "must be task_given the task" in refused["padim × single"]
     with pytest.raises(ContinuadError, match="does not infer the task"):
         run(stream(1), Naive(padim()), scenario="class")
 

@@ -136,7 +136,7 @@ def test_killed_and_started_again_gives_the_same_rows(products: list[Path], tmp_
     process.wait()
     again = continuad(*arguments, "--out", str(cut))
     assert again.returncode == 0, again.stderr
-    timed = ("train_seconds", "inference_ms", "routing_ms_pooled", "routing_ms_lowest")
+    timed = ("train_seconds", "inference_ms", "task_inference_ms_pooled", "task_inference_ms_lowest")
     one, two = (pd.read_csv(d / "rows.csv", na_filter=False) for d in (tmp_path / "whole", cut))
     pd.testing.assert_frame_equal(*(r[~r.metric.isin(timed)].reset_index(drop=True) for r in (one, two)))
 
@@ -204,14 +204,14 @@ def test_a_settings_file_stands_in_for_options_and_the_command_line_goes_first(t
 
 def test_scenario_groups_and_unknown_products_from_the_command_line(products: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    asked = ("--groups", "2x1", "--scenario", "class", "--unknown", str(products[2]), "--strategy", "naive,pertask")
+    asked = ("--groups", "2x1", "--scenario", "class", "--open-set", str(products[2]), "--strategy", "naive,pertask")
     done = continuad("bench", *map(str, products[:2]), *asked, "--out", str(out), *SMALL)
     assert done.returncode == 0, done.stderr
     rows = pd.read_csv(out / "rows.csv", na_filter=False)
     assert set(rows.strategy) == {"pertask"}
     assert set(rows.after_name) == {"cable + bottle"}
     assert set(rows[rows.metric == "pixel_auroc"].on_name) == {"cable", "bottle"}
-    assert 0 <= rows[rows.metric == "unknown_auroc"].value.item() <= 1
+    assert 0 <= rows[rows.metric == "open_set_auroc"].value.item() <= 1
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "padim × naive does not apply: Naive does not infer the task" in page
     assert "All products are learned at once" in page
@@ -293,7 +293,7 @@ def test_list_names_every_pair() -> None:
         (["bench", "--stream", "realset", "--root", "."], "missing"),
         (["bench", "x", "--scenario", "klass"], "there are task, domain, class"),
         (["bench", "x", "--groups", "2-1"], "add up to 1"),
-        (["bench", "x", "--unknown", "x"], "is learned in the stream"),
+        (["bench", "x", "--open-set", "x"], "is learned in the stream"),
         (["bench", "x", "--image-size", "big"], "HEIGHTxWIDTH"),
         (["bench", "x", "--set", "channels=3"], "NAME.OPTION=VALUE"),
         (["report", "nowhere"], "nowhere"),

@@ -29,7 +29,7 @@ from continuad.strategies.pertask import PerTask
 from continuad.strategies.replay import Replay
 from continuad.strategies.single import Single
 
-TIMES = ("train_seconds", "inference_ms", "routing_ms_pooled", "routing_ms_lowest")
+TIMES = ("train_seconds", "inference_ms", "task_inference_ms_pooled", "task_inference_ms_lowest")
 
 
 class NoisyAutoencoder(ToyAutoencoder):

@@ -34,7 +34,7 @@ def test_counts_and_metrics(tmp_path, make_product) -> None:
     calls: list[tuple[str, int, int]] = []
     root = make_product(tmp_path / "nut", train=20, good=3, crack=2, dent=1)
     found = one(root, val_share=0.2, progress=lambda *now: calls.append(now))
-    assert (found.name, found.layout, found.train, found.held_out) == ("nut", "mvtec", 20, 4)
+    assert (found.name, found.layout, found.train, found.val) == ("nut", "mvtec", 20, 4)
     assert found.test == {"good": 3, "crack": 2, "dent": 1}
     assert (found.masks, found.sizes, found.modes, found.file_types) == (3, {"12 x 10": 26}, {"RGB": 26}, {".png": 26})
     assert set(found.metrics.values()) == {""}
@@ -135,7 +135,7 @@ def test_nearly_identical_images(tmp_path, save) -> None:
         ("noisy.png", "train/3.png"),
         ("shrunk.png", "train/4.png"),
     }
-    assert all(copy.how == "nearly the same" and NEAR <= copy.likeness <= 1 for copy in found.copies)
+    assert all(copy.how == "nearly the same" and NEAR <= copy.correlation <= 1 for copy in found.copies)
 
 
 def test_parts_that_always_look_the_same_are_not_called_copies(tmp_path, save) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from continuad.data import stream as module
 from continuad.data.decode import decode_image, decode_mask
-from continuad.data.stream import STREAMS, held_out_split, named_stream, open_stream, orders
+from continuad.data.stream import STREAMS, named_stream, open_stream, orders, val_split
 from continuad.errors import ContinuadError
 
 
@@ -126,10 +126,10 @@ def test_bl_022_the_check_would_notice(tmp_path, make_product) -> None:
 
 
 def test_held_out_by_seed_and_name_only(tmp_path, make_product) -> None:
-    first = held_out_split(50, 0.1, 0, "nut")
-    assert first == held_out_split(50, 0.1, 0, "nut")
-    assert first != held_out_split(50, 0.1, 1, "nut")
-    assert first != held_out_split(50, 0.1, 0, "cap")
+    first = val_split(50, 0.1, 0, "nut")
+    assert first == val_split(50, 0.1, 0, "nut")
+    assert first != val_split(50, 0.1, 1, "nut")
+    assert first != val_split(50, 0.1, 0, "cap")
     root = make_product(tmp_path / "nut", train=8, crack=3)
     before = open_here(root)[0]
     (root / "test" / "crack").rename(root / "test" / "good2")  # whatever happens to test data
@@ -142,9 +142,9 @@ def test_held_out_by_seed_and_name_only(tmp_path, make_product) -> None:
     ("number", "share", "held"), [(2, 0.1, 1), (2, 0.9, 1), (8, 0.2, 2), (9, 0.1, 1), (3, 0.99, 2)]
 )
 def test_bl_024_small_numbers_leave_both_sides_one(number, share, held) -> None:
-    learn, held_out = held_out_split(number, share, 0, "nut")
-    assert len(held_out) == held
-    assert sorted(learn + held_out) == list(range(number))
+    learn, val = val_split(number, share, 0, "nut")
+    assert len(val) == held
+    assert sorted(learn + val) == list(range(number))
 
 
 def test_bl_024_a_single_training_image(tmp_path, make_product, caplog, monkeypatch) -> None:
@@ -153,7 +153,7 @@ def test_bl_024_a_single_training_image(tmp_path, make_product, caplog, monkeypa
         stream = open_here(make_product(tmp_path / "nut", train=1, crack=1))
     assert stream[0].train.paths == stream[0].val.paths
     assert stream.notes == (
-        "nut: only one training image: it is its own validation image too, so limits come out too low.",
+        "nut: only one training image: it is its own validation image too, so thresholds come out too low.",
     )
     assert stream.notes[0] in caplog.text
 

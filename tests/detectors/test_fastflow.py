@@ -103,8 +103,8 @@ def test_a_saved_model_is_complete(tmp_path: Path) -> None:
 def test_no_policy_keeps_old_limits(policy: Policy) -> None:
     detector = calibrated(small(), GOOD)
     detector.begin([MIXED], policy)
-    assert ("pixel_limit" in detector.stats) == (policy != "restart")
-    assert calibrated(detector, MIXED).limits() == calibrated(small(), MIXED).limits()
+    assert ("pixel_threshold" in detector.stats) == (policy != "restart")
+    assert calibrated(detector, MIXED).thresholds() == calibrated(small(), MIXED).thresholds()
 
 
 def test_an_image_scores_the_same_in_any_company() -> None:

@@ -114,13 +114,13 @@ def test_it_learns_toys() -> None:
     """A few steps on stripes lower the loss on held-out ones, and patches stand out."""
     detector, task = Riad(64, cells=(8,), width=0.0625), stream(1)[0]
     detector.batch_size = 2
-    held_out = torch.from_numpy(task.val.images)
+    val = torch.from_numpy(task.val.images)
     with torch.no_grad():
-        before = float(detector.validation_loss(held_out))
+        before = float(detector.validation_loss(val))
     model = Naive(detector)
     model.budget = Budget(steps=30)
     model.learn(task)
     with torch.no_grad():
-        assert float(detector.validation_loss(held_out)) < 0.95 * before
+        assert float(detector.validation_loss(val)) < 0.95 * before
     maps = model.predict(torch.from_numpy(task.test.images)).map
     assert pixel_metrics(maps.numpy(), task.test.masks)["pixel_auroc"] > 0.8

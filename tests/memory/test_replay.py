@@ -44,7 +44,7 @@ def test_a_share_keeps_that_part_of_every_task_for_ever() -> None:
     for index, (train, val) in enumerate(((180, 20), (18, 2), (3, 1))):
         memory.add(task(index, train, val))
     assert [int((memory.store["task"] == t).sum()) for t in range(3)] == [20, 2, 1]
-    assert len(memory.part(held_out=True)) == 2  # a tenth of the first task's 20
+    assert len(memory.part(val=True)) == 2  # a tenth of the first task's 20
     assert footprint(memory).additional == pytest.approx((23 * (3 * 32 * 32 + 8 + 8 + 1) + 16) / 1e6)
 
 
@@ -72,8 +72,8 @@ def test_held_out_exemplars_were_never_trained_on_and_stay_when_shares_shrink() 
     tasks = [task(t, 30) for t in range(2)]
     for one in tasks:
         memory.add(one)
-    held = {file.numpy().tobytes() for file in memory.part(held_out=True).files}
-    learned = {file.numpy().tobytes() for file in memory.part(held_out=False).files}
+    held = {file.numpy().tobytes() for file in memory.part(val=True).files}
+    learned = {file.numpy().tobytes() for file in memory.part(val=False).files}
     assert held
     assert not held & learned
     assert held <= {image.tobytes() for one in tasks for image in one.val.images}

@@ -16,7 +16,7 @@ from continuad.models.registry import make_strategy, settings
         ("replay:2MB:coding=webp", {"exemplars": "2MB", "coding": "webp"}),
         ("replay:coding=png", {"exemplars": 300, "coding": "png"}),
         ("lwf:strength=3", {"strength": 3.0}),
-        ("replay:6:coding=webp+lwf:2", {"parts": "replay:6:coding=webp+lwf:2"}),
+        ("replay:6:coding=webp+lwf:2", {"strategies": "replay:6:coding=webp+lwf:2"}),
     ],
 )
 def test_options_behind_the_name(text: str, expected: dict[str, object]) -> None:

@@ -147,7 +147,7 @@ def test_products_learned_together_and_products_never_learned(tmp_path: Path) ->
     runs = run_rows("pertask", {"pixel_f1_max": table, "task_accuracy": table}, ["washer", "bolt", "nut"])
     rows = frame([row for row in runs if row["after_task"] > 0])
     whole = {"run": rows.run[0], "detector": "padim", "strategy": "pertask", "seed": 0, "order": 0, "after_task": 2}
-    whole |= {"after_name": "nut", "on_task": -1, "on_name": "", "metric": "unknown_auroc", "value": 0.875}
+    whole |= {"after_name": "nut", "on_task": -1, "on_name": "", "metric": "open_set_auroc", "value": 0.875}
     write_results(tmp_path, pd.concat([rows, pd.DataFrame([whole])], ignore_index=True), 'unknown = ["parts/pin"]')
     text, _ = read(write_report(tmp_path))
     assert "washer fell from 0.90 to 0.60" in text

@@ -109,12 +109,12 @@ def test_task_inference_is_summarised_beside_the_oracle() -> None:
         "oracle_pixel_f1_max": [[0.8], [0.9, 0.8]],
         "task_accuracy": [[1.0], [0.8, 1.0]],
         "task_accuracy_pooled": [[NAN], [0.9, 1.0]],
-        "routing_ms_pooled": [[NAN], [4.0, 6.0]],
+        "task_inference_ms_pooled": [[NAN], [4.0, 6.0]],
     }
     summary = summarise(frame(run_rows("pertask", parts, ["a", "b"])))
     assert summary["task_accuracy"].item() == pytest.approx(0.9)
     assert summary["task_accuracy_pooled"].item() == pytest.approx(0.95)
-    assert summary["routing_ms_pooled"].item() == pytest.approx(5.0)
+    assert summary["task_inference_ms_pooled"].item() == pytest.approx(5.0)
     assert summary["oracle_pixel_f1_max"].item() == pytest.approx(0.85)
     assert np.isnan(summary["task_accuracy_lowest"].item())
 

@@ -87,7 +87,7 @@ def test_ewc_springs_of_two_tasks() -> None:
     strategy.after(task(0, (1, 0, 2)))
     set_weights(strategy, 1, 1)
     strategy.after(task(1, (1, 1, 1)))  # answer 2, right 1: gradient 2 (1, 1)
-    assert strategy.kept["stiffness/w"].tolist() == [20, 4]
+    assert strategy.kept["importance/w"].tolist() == [20, 4]
     assert strategy.kept["anchor/w"].tolist() == pytest.approx([0.2, 1])
     set_weights(strategy, 2, 3)
     energy = strategy.penalty(torch.empty(0))
@@ -102,7 +102,7 @@ def test_ewc_online_decays_and_moves_its_anchor() -> None:
     strategy.after(task(0, (1, 0, 2)))
     set_weights(strategy, 1, 1)
     strategy.after(task(1, (1, 1, 1)))
-    assert strategy.kept["stiffness/w"].tolist() == [0.5 * 16 + 4, 4]
+    assert strategy.kept["importance/w"].tolist() == [0.5 * 16 + 4, 4]
     assert strategy.kept["anchor/w"].tolist() == [1, 1]
 
 
@@ -111,9 +111,9 @@ def test_mas_asks_how_the_answer_changes() -> None:
     strategy = Mas(TwoWeights())
     set_weights(strategy, 1, 2)
     strategy.after(task(0, (1, 3, 7)))  # the loss has no slope here, and EWC would see nothing
-    assert strategy.kept["stiffness/w"].tolist() == [14, 42]
+    assert strategy.kept["importance/w"].tolist() == [14, 42]
     strategy.after(task(1, (1, 3, 7)))
-    assert strategy.kept["stiffness/w"].tolist() == [28, 84]
+    assert strategy.kept["importance/w"].tolist() == [28, 84]
 
 
 def test_lwf_holds_the_old_answers_on_new_images() -> None:
@@ -308,7 +308,7 @@ def test_killed_in_a_task_ends_the_same(name: str, tmp_path: Path, monkeypatch: 
 def test_what_cannot_be_combined_is_refused() -> None:
     with pytest.raises(ContinuadError, match="own way to"):
         make_strategy("pertask+ewc", ToyAutoencoder())
-    with pytest.raises(ContinuadError, match="only one part"):
+    with pytest.raises(ContinuadError, match="only one of them"):
         make_strategy("replay:4+herding:4", ToyAutoencoder())
     with pytest.raises(ContinuadError, match="statistics"):
         make_strategy("accumulate+ewc", ToyAutoencoder())

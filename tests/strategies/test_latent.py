@@ -34,8 +34,8 @@ def test_shares_are_equal_and_their_bytes_counted() -> None:
     for task in (0, 1):
         assert strategy.kept[f"learned/{task}/0"].shape == (4, 112, 4, 4)
         assert strategy.kept[f"held/{task}/0"].shape == (1, 112, 4, 4)
-    limits = 3 * 3 * 4  # of each task, and for everything
-    assert footprint(strategy).additional == pytest.approx((10 * 112 * 16 * 2 + limits) / MEGABYTE)
+    thresholds = 3 * 3 * 4  # of each task, and for everything
+    assert footprint(strategy).additional == pytest.approx((10 * 112 * 16 * 2 + thresholds) / MEGABYTE)
 
 
 def test_the_loss_on_what_is_kept_is_the_loss_on_the_images() -> None:
@@ -64,7 +64,7 @@ def test_it_learns_the_earlier_task_again() -> None:
 def test_limits_hold_for_every_task(tmp_path: object) -> None:
     strategy = taught(Latent(FastFlow(**SMALL), 300), 2)  # type: ignore[arg-type]
     scores = torch.cat([strategy.predict(torch.from_numpy(task.val.images)).score for task in TASKS[:2]])
-    assert strategy.limits(0).image == pytest.approx(float(scores.max()), abs=1e-3)
+    assert strategy.thresholds(0).image == pytest.approx(float(scores.max()), abs=1e-3)
     save_model(strategy, str(tmp_path))
     again, _ = load_model(str(tmp_path))
     images = torch.from_numpy(TASKS[0].test.images)

@@ -77,9 +77,9 @@ def test_its_true_cost() -> None:
     """One copy of the matrices, a byte each for the owner, and each task's own small tensors."""
     two, three = footprint(taught(2)).additional, footprint(taught(3)).additional
     matrices = sum(w.numel() for w in ToyAutoencoder().weights().values() if w.dim() > 1)
-    router, small, limits = 4 * (2 * 176 + 1), 4 * (5 * 6 + 3) + 8, 3 * 4
-    assert (three - two) * 1e6 == pytest.approx(router + small + limits)
-    assert two * 1e6 == pytest.approx(5 * matrices + 2 * (router + small + limits))
+    task_inference, small, thresholds = 4 * (2 * 176 + 1), 4 * (5 * 6 + 3) + 8, 3 * 4
+    assert (three - two) * 1e6 == pytest.approx(task_inference + small + thresholds)
+    assert two * 1e6 == pytest.approx(5 * matrices + 2 * (task_inference + small + thresholds))
 
 
 def test_early_stopping_is_refused() -> None:

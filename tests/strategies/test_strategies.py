@@ -12,7 +12,7 @@ from continuad.core.batches import Images, in_order
 from continuad.core.fit import Budget
 from continuad.core.footprint import MEGABYTE, footprint
 from continuad.core.strategy import Strategy
-from continuad.core.thresholds import Limits
+from continuad.core.thresholds import Thresholds
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
 from continuad.strategies.accumulate import Accumulate
@@ -63,7 +63,7 @@ def test_accumulate_equals_multitask_for_gaussians() -> None:
 
 def test_accumulate_memory_stays_that_of_one_task() -> None:
     one, three = taught(Accumulate(padim()), 1), taught(Accumulate(padim()), 3)
-    assert three.own_limits["0"].nbytes == 12
+    assert three.per_task_thresholds["0"].nbytes == 12
     assert footprint(three).additional - footprint(one).additional == pytest.approx(2 * 12 / MEGABYTE)
 
 
@@ -93,7 +93,7 @@ def test_average_refuses_what_has_no_moments() -> None:
 
 def test_replay_learns_new_images_and_exemplars_together() -> None:
     strategy = taught(Replay(padim(), 8), 2)
-    exemplars = 8 - len(strategy.memory.part(held_out=True))  # type: ignore[union-attr, arg-type, operator]
+    exemplars = 8 - len(strategy.memory.part(val=True))  # type: ignore[union-attr, arg-type, operator]
     # the second task learned its 12 images and the first task's exemplars, when they had the memory alone
     assert float(strategy.detector.stats["count"]) == 12 + 8 - 1
     assert exemplars >= 6
@@ -115,10 +115,10 @@ def test_multitask_shows_all_images_so_far_and_starts_again() -> None:
     assert float(taught(strategy, 2).detector.stats["count"]) == 24
 
 
-def highest(strategy: Strategy, images: Images) -> Limits:
-    """Mean of the maps, their maximum and the highest score: with so few images the limits at any false alarm rate."""
+def highest(strategy: Strategy, images: Images) -> Thresholds:
+    """Mean of the maps, their maximum and the highest score: with so few images the thresholds at any rate."""
     found = strategy.predict(images.__getitems__(list(range(len(images)))).image)
-    return Limits(*(float(x) for x in (found.map.mean(), found.map.max(), found.score.max())))
+    return Thresholds(*(float(x) for x in (found.map.mean(), found.map.max(), found.score.max())))
 
 
 def test_every_task_has_limits_of_its_own_set_anew_on_what_is_held_out() -> None:
@@ -128,10 +128,10 @@ def test_every_task_has_limits_of_its_own_set_anew_on_what_is_held_out() -> None
         (replay, lambda t: replay.memory.part(True, t)),  # type: ignore[union-attr, operator]
         (multitask, lambda t: TASKS[t].val),
     ):
-        own = [strategy.limits(t) for t in range(3)]
+        own = [strategy.thresholds(t) for t in range(3)]
         expected = [highest(strategy, earlier(t)) for t in (0, 1)] + [highest(strategy, TASKS[2].val)]
         np.testing.assert_allclose(own, expected, rtol=1e-4)
-        assert strategy.limits().image == pytest.approx(max(one.image for one in own), rel=1e-4)
+        assert strategy.thresholds().image == pytest.approx(max(one.image for one in own), rel=1e-4)
 
 
 def test_limits_of_the_lesson_stay_where_nothing_is_held_out() -> None:
@@ -139,18 +139,18 @@ def test_limits_of_the_lesson_stay_where_nothing_is_held_out() -> None:
     learned = []
     for task in TASKS:
         strategy.learn(task)
-        learned.append(strategy.limits(task.index))
-        assert strategy.limits() == learned[-1]
-    assert [strategy.limits(t) for t in range(3)] == learned
-    assert strategy.limits(7) == strategy.limits()  # a task never learned
+        learned.append(strategy.thresholds(task.index))
+        assert strategy.thresholds() == learned[-1]
+    assert [strategy.thresholds(t) for t in range(3)] == learned
+    assert strategy.thresholds(7) == strategy.thresholds()  # a task never learned
 
 
 def test_a_verdict_rests_on_the_limits_of_the_task_it_is_given_for() -> None:
     strategy = taught(Naive(padim()), 2)
-    own, shared = (look(strategy, TASKS[0], told=False, own_limits=own) for own in (True, False))
+    own, shared = (look(strategy, TASKS[0], task_given=False, per_task_thresholds=own) for own in (True, False))
     assert np.array_equal(own.scores, shared.scores)
-    assert np.array_equal(own.flagged, own.scores > strategy.limits(0).image)
-    assert np.array_equal(shared.flagged, shared.scores > strategy.limits().image)
+    assert np.array_equal(own.flagged, own.scores > strategy.thresholds(0).image)
+    assert np.array_equal(shared.flagged, shared.scores > strategy.thresholds().image)
 
 
 @pytest.mark.parametrize("kind", [Single, PerTask])
@@ -180,9 +180,9 @@ def test_single_trains_every_model_from_the_same_start() -> None:
     assert torch.equal(first.predict(x, 1).map, second.predict(x, 1).map)
 
 
-@pytest.mark.parametrize("router", ["pooled", "lowest"])
-def test_pertask_finds_the_task_of_an_image(router: str) -> None:
-    strategy = taught(PerTask(padim(), router))  # type: ignore[arg-type]
+@pytest.mark.parametrize("task_inference", ["pooled", "lowest"])
+def test_pertask_finds_the_task_of_an_image(task_inference: str) -> None:
+    strategy = taught(PerTask(padim(), task_inference))  # type: ignore[arg-type]
     for task in TASKS:
         values, _ = evaluate(strategy, task)
         assert values["task_accuracy"] == 1.0
@@ -209,11 +209,11 @@ def test_pertask_scores_are_comparable_between_products() -> None:
 def test_pertask_can_answer_none_of_these() -> None:
     strategy = taught(PerTask(padim(), reject=2.0), 2)
     known = strategy.predict(torch.from_numpy(TASKS[0].val.images)).task
-    unknown = strategy.predict(torch.from_numpy(TASKS[2].val.images)).task
+    open_set = strategy.predict(torch.from_numpy(TASKS[2].val.images)).task
     assert known is not None
-    assert unknown is not None
+    assert open_set is not None
     assert known.tolist() == [0] * 4
-    assert unknown.tolist() == [-1] * 4
+    assert open_set.tolist() == [-1] * 4
 
 
 def test_batches_of_mixed_products_equal_separate_ones() -> None:
@@ -235,11 +235,11 @@ def test_bl_055_memory_grows_by_one_expert_a_task_and_nothing_else() -> None:
     weights = [footprint(taught(PerTask(padim()), n)).additional for n in (1, 2, 3)]
     assert weights[1] - weights[0] == pytest.approx(weights[2] - weights[1])
     naive = [footprint(taught(Naive(padim()), n)).additional for n in (1, 3)]
-    assert naive[1] - naive[0] == pytest.approx(2 * 12 / MEGABYTE)  # limits of two tasks
+    assert naive[1] - naive[0] == pytest.approx(2 * 12 / MEGABYTE)  # thresholds of two tasks
 
 
 def test_bl_027_bl_128_test_labels_never_steer_learning() -> None:
-    """Shuffled test labels and masks leave the model and its limits bit-identical."""
+    """Shuffled test labels and masks leave the model and its thresholds bit-identical."""
     rng = np.random.default_rng(0)
     for kind in (Naive, Accumulate, Average, Multitask, PerTask, Replay):
         states = []
@@ -264,4 +264,4 @@ def test_the_limits_of_a_single_held_out_image_are_finite() -> None:
     detector.step(torch.from_numpy(one.images))
     detector.finish()
     detector.calibrate(in_order(one, 1))
-    assert all(np.isfinite(detector.limits()))
+    assert all(np.isfinite(detector.thresholds()))

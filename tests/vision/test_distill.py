@@ -15,35 +15,35 @@ from safetensors.torch import load_file
 
 from continuad.errors import ContinuadError
 from continuad.vision import distill as module
-from continuad.vision.distill import Lesson, distill
+from continuad.vision.distill import DistillConfig, distill
 from continuad.vision.pdn import load_teacher
 
 
 @pytest.fixture
-def lesson(tmp_path: Path) -> Lesson:
+def config(tmp_path: Path) -> DistillConfig:
     (tmp_path / "pictures").mkdir()
     for i in range(4):
         pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)
         Image.fromarray(pixels).resize((80, 80)).save(tmp_path / "pictures" / f"{i}.png")
-    return Lesson(str(tmp_path / "pictures"), steps=6, batch_size=2, crop=32)
+    return DistillConfig(str(tmp_path / "pictures"), steps=6, batch_size=2, crop=32)
 
 
 def test_killed_and_resumed_gives_the_same_teacher(
-    lesson: Lesson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: DistillConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SAMPLE", 2)
     monkeypatch.setattr("continuad.core.checkpoint.EVERY", 0.0)
-    distill(lesson, tmp_path / "whole.safetensors")
+    distill(config, tmp_path / "whole.safetensors")
 
     def stop(done: int, _: int) -> None:
         if done == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        distill(lesson, tmp_path / "half.safetensors", stop)
+        distill(config, tmp_path / "half.safetensors", stop)
     with pytest.raises(ContinuadError, match="other settings"):
-        distill(replace(lesson, seed=1), tmp_path / "half.safetensors")
-    distill(lesson, tmp_path / "half.safetensors")
+        distill(replace(config, seed=1), tmp_path / "half.safetensors")
+    distill(config, tmp_path / "half.safetensors")
     whole, half = load_file(tmp_path / "whole.safetensors"), load_file(tmp_path / "half.safetensors")
     assert all(torch.equal(whole[k], half[k]) for k in whole)
     assert not (tmp_path / "half.safetensors.part").exists()
@@ -52,6 +52,6 @@ def test_killed_and_resumed_gives_the_same_teacher(
     assert load_teacher("s", str(tmp_path / "whole.safetensors"))(torch.rand(1, 3, 64, 64)).shape == (1, 384, 16, 16)
 
 
-def test_no_pictures_is_said_before_any_work(lesson: Lesson, tmp_path: Path) -> None:
+def test_no_pictures_is_said_before_any_work(config: DistillConfig, tmp_path: Path) -> None:
     with pytest.raises(ContinuadError):
-        distill(replace(lesson, folder=str(tmp_path / "nothing")), tmp_path / "out.safetensors")
+        distill(replace(config, folder=str(tmp_path / "nothing")), tmp_path / "out.safetensors")

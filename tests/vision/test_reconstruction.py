@@ -130,7 +130,7 @@ def test_bl_105_the_seed_decides(kind: type[Rebuilder]) -> None:
 
 @each
 def test_policies_make_no_difference(kind: type[Rebuilder]) -> None:
-    """The next task's weights and limits are the same whatever becomes of the statistics: there are none."""
+    """The next task's weights and thresholds are the same whatever becomes of the statistics: there are none."""
     found = []
     for policy in ("restart", "accumulate", "freeze"):
         model = Naive(small(kind))
@@ -143,6 +143,6 @@ def test_policies_make_no_difference(kind: type[Rebuilder]) -> None:
         assert all(torch.equal(state[name], value) for name, value in found[0].items())
     assert {name for name in found[0] if name.startswith("stats.")} == {
         "stats.centre",
-        "stats.pixel_limit",
-        "stats.image_limit",
+        "stats.pixel_threshold",
+        "stats.image_threshold",
     }

@@ -72,7 +72,7 @@ def test_stitching_gives_back_what_was_cut(size: tuple[int, int], overlap: int) 
     """No seam and no border differs: the stitched map of an exact detector is its map of the whole picture."""
     images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
     found = tiled(Brightness)(size, tile=64, overlap=overlap)
-    found.stats["pixel_limit"] = torch.tensor(1.0)
+    found.stats["pixel_threshold"] = torch.tensor(1.0)
     whole = Brightness(size).predict(images)
     stitched = found.predict(images)
     assert torch.allclose(stitched.map, whole.map, atol=1e-3)
@@ -98,7 +98,7 @@ def test_limits_are_those_of_whole_pictures() -> None:
     model = Naive(tiled(Brightness)(LARGE, tile=SIZE))
     model.learn(TASKS[0])
     whole = model.predict(torch.from_numpy(TASKS[0].val.images))
-    assert model.limits(0).image == float(whole.score.max())
+    assert model.thresholds(0).image == float(whole.score.max())
 
 
 @pytest.mark.parametrize("name", [n for n in detectors() if n not in SLOW])

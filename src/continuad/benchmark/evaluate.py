@@ -36,21 +36,28 @@ class Outcome(NamedTuple):
 
 
 def look(
-    strategy: Strategy, task: Task, *, told: bool, own_limits: bool = True, store: FeatureStore | None = None
+    strategy: Strategy,
+    task: Task,
+    *,
+    task_given: bool,
+    per_task_thresholds: bool = True,
+    store: FeatureStore | None = None,
 ) -> Outcome:
     """Predict a task's test images.
 
     Args:
-        told: the strategy is given the true task. own_limits: verdicts rest on the task's limits, not on those for
-            everything.
+        task_given: the strategy is given the true task.
+        per_task_thresholds: verdicts rest on the thresholds of the task, not on those for everything.
     """
     with remembering(store):
-        scores, maps, tasks = _predict_all(strategy, task, told)
-    flagged, decided = strategy.detector.rule.decide(scores, maps, strategy.limits(task.index if own_limits else None))
+        scores, maps, tasks = _predict_all(strategy, task, task_given)
+    flagged, decided = strategy.detector.rule.decide(
+        scores, maps, strategy.thresholds(task.index if per_task_thresholds else None)
+    )
     return Outcome(scores, maps, tasks, flagged, decided)
 
 
-def _predict_all(strategy: Strategy, task: Task, told: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _predict_all(strategy: Strategy, task: Task, task_given: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     detector = strategy.detector
     height, width = task.test.images.shape[-2:]
     scores = np.empty(len(task.test), np.float32)
@@ -58,7 +65,7 @@ def _predict_all(strategy: Strategy, task: Task, told: bool) -> tuple[np.ndarray
     tasks = np.full(len(task.test), -1)
     inferred, start = False, 0
     for batch in in_order(task.test, detector.batch_size):
-        found = strategy.predict(batch.image.to(detector.device), task.index if told else None)
+        found = strategy.predict(batch.image.to(detector.device), task.index if task_given else None)
         stop = start + len(batch.image)
         scores[start:stop] = found.score.cpu().numpy()
         maps[start:stop] = found.map.cpu().numpy()
@@ -98,50 +105,50 @@ def evaluate(
     store: FeatureStore | None = None,
     *,
     learned: bool = True,
-    told: bool | None = None,
-    own_limits: bool = True,
+    task_given: bool | None = None,
+    per_task_thresholds: bool = True,
 ) -> tuple[Values, Outcome]:
     """All values of one task under a strategy, and the predictions behind them.
 
     Strategies that infer the task are also measured with the true task given ("oracle_..."): the difference
-    is what wrong routes cost. A task still to come (`learned` false) has no expert to give.
+    is what wrong routes cost. A task still to come (`learned` false) has no snapshot to give.
 
     Args:
-        told: the strategy is given the true task, and nothing is inferred; None: if it needs it.
-        own_limits: see `look`.
+        task_given: the strategy is given the true task, and nothing is inferred; None: if it needs it.
+        per_task_thresholds: see `look`.
     """
-    told = strategy.needs_task if told is None else told
-    outcome = look(strategy, task, told=told, own_limits=own_limits, store=store)
+    task_given = strategy.needs_task if task_given is None else task_given
+    outcome = look(strategy, task, task_given=task_given, per_task_thresholds=per_task_thresholds, store=store)
     values = measure(outcome, task)
-    if outcome.tasks is None or told or not learned:
+    if outcome.tasks is None or task_given or not learned:
         return values, outcome
     right = outcome.tasks == task.index
-    oracle = values if right.all() else measure(look(strategy, task, told=True, store=store), task)
+    oracle = values if right.all() else measure(look(strategy, task, task_given=True, store=store), task)
     values = values | {f"oracle_{name}": v for name, v in oracle.items()}
     values["task_accuracy"] = float(right.mean())
     return values, outcome
 
 
-def compare_routers(strategy: Strategy, task: Task) -> Values:
-    """Accuracy and time per image of every router on one task's test images."""
+def compare_task_inference(strategy: Strategy, task: Task) -> Values:
+    """Accuracy and time per image of every task_inference on one task's test images."""
     values: Values = {}
-    for router in strategy.routers:
+    for task_inference in strategy.infers_task_by:
         right, seconds = 0, 0.0
         for batch in in_order(task.test, strategy.detector.batch_size):
             images = batch.image.to(strategy.detector.device)
             start = time.perf_counter()
-            tasks = strategy.route(images, router).cpu()
+            tasks = strategy.infer_task(images, task_inference).cpu()
             seconds += time.perf_counter() - start
             right += int((tasks == task.index).sum())
-        values[f"task_accuracy_{router}"] = right / len(task.test)
-        values[f"routing_ms_{router}"] = 1000 * seconds / len(task.test)
+        values[f"task_accuracy_{task_inference}"] = right / len(task.test)
+        values[f"task_inference_ms_{task_inference}"] = 1000 * seconds / len(task.test)
     return values
 
 
-def inference_ms(strategy: Strategy, task: Task, told: bool, repeats: int = 10) -> float:
+def inference_ms(strategy: Strategy, task: Task, task_given: bool, repeats: int = 10) -> float:
     """Median milliseconds for one image alone, from uint8 tensor to map, after warming up."""
     images = [task.test.__getitems__([i % len(task.test)]).image for i in range(repeats + 2)]
-    given = task.index if told else None
+    given = task.index if task_given else None
     times = []
     for image in images:
         start = time.perf_counter()

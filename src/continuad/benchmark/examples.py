@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from continuad.benchmark.evaluate import Outcome
-from continuad.core.thresholds import Limits
+from continuad.core.thresholds import Thresholds
 from continuad.core.types import ImageSet, Task
 from continuad.files import replace_file
 
@@ -25,7 +25,7 @@ def choose(test: ImageSet) -> list[int]:
     return chosen[:MOST]
 
 
-def save_examples(folder: Path, task: Task, outcome: Outcome, limits: Limits) -> None:
+def save_examples(folder: Path, task: Task, outcome: Outcome, thresholds: Thresholds) -> None:
     """Write `<index>_<task>.npz` (no pickle): images, truth, raw maps, verdicts and the product's scale."""
     at = choose(task.test)
     test = task.test.subset(at)
@@ -45,7 +45,7 @@ def save_examples(folder: Path, task: Task, outcome: Outcome, limits: Limits) ->
             label=test.labels,
             flagged=outcome.flagged[at],
             name=np.array([f"{d}/{p.name}" for d, p in zip(test.defects, test.paths, strict=True)]),
-            centre=np.float32(limits.centre),
-            threshold=np.float32(limits.pixel),
+            centre=np.float32(thresholds.centre),
+            threshold=np.float32(thresholds.pixel),
         ),
     )

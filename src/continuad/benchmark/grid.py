@@ -53,7 +53,7 @@ def cells(settings: Settings) -> tuple[list[Cell], dict[str, str]]:
     Every pair is built once, so that a wrong option is found before any work starts.
 
     Raises:
-        ContinuadError: an unknown name or option, or no pair is left.
+        ContinuadError: an open_set name or option, or no pair is left.
     """
     refused = {}
     for detector, strategy in product(settings.detector, settings.strategy):
@@ -93,7 +93,7 @@ def run_grid(
     out: Path,
     open_stream: OpenStream,
     *,
-    unknown: Sequence[Task] = (),
+    open_set: Sequence[Task] = (),
     keep_models: bool = False,
     notify: Notify | None = None,
     on_cell: Callable[[Cell, int, int], None] | None = None,
@@ -105,7 +105,7 @@ def run_grid(
     Args:
         grid: the runs that `cells` gave for these settings.
         open_stream: gives the tasks for (seed, order).
-        unknown: products that are never learned, see `run`.
+        open_set: products that are never learned, see `run`.
         keep_models: leave each run's model in `out/runs/<run>`; else only its rows stay.
         on_cell: called with (cell, its number, how many there are) when a run begins.
 
@@ -124,7 +124,7 @@ def run_grid(
             on_cell(cell, number, len(grid))
         if opened != (cell.seed, cell.order):
             stream, opened = list(open_stream(cell.seed, cell.order)), (cell.seed, cell.order)
-            stamp = run_stamp(stream, settings.scenario, settings.groups, unknown)
+            stamp = run_stamp(stream, settings.scenario, settings.groups, open_set)
         strategy = build(settings, cell)
         folder = out / "runs" / run_name(strategy, cell.strategy, cell.order)
         identity = {"stream": stamp, **describe(strategy)}
@@ -144,7 +144,7 @@ def run_grid(
                 look_ahead=settings.look_ahead,
                 scenario=settings.scenario,
                 groups=settings.groups,
-                unknown=unknown,
+                open_set=open_set,
             )
         except Diverged as error:
             diverged[folder.name] = str(error)

@@ -12,11 +12,11 @@ from typing import Any
 import pandas as pd
 
 import continuad
-from continuad.benchmark.evaluate import compare_routers, evaluate, inference_ms
+from continuad.benchmark.evaluate import compare_task_inference, evaluate, inference_ms
 from continuad.benchmark.examples import save_examples
 from continuad.benchmark.grouping import group_sizes, lessons_of
-from continuad.benchmark.open_set import unknown_auroc
-from continuad.benchmark.scenario import is_told, own_limits
+from continuad.benchmark.open_set import open_set_auroc
+from continuad.benchmark.scenario import per_task_thresholds, task_is_given
 from continuad.core.checkpoint import Checkpoint
 from continuad.core.footprint import footprint
 from continuad.core.strategy import Progress, Strategy
@@ -58,7 +58,7 @@ def run(
     look_ahead: bool = False,
     scenario: str = "",
     groups: str = "",
-    unknown: Sequence[Task] = (),
+    open_set: Sequence[Task] = (),
 ) -> pd.DataFrame:
     """Learn the stream task after task and measure all tasks seen after each.
 
@@ -75,10 +75,10 @@ def run(
         on_rows: called with all rows so far after every task.
         store: where features of test images are kept between runs.
         look_ahead: measure tasks that are still to come as well, for forward transfer (not for strategies
-            that are told the task: they have no model to ask).
+            that are given the task: they have no model to ask).
         scenario: what strategies are told of the task, see `scenario.SCENARIOS`; "": each in its own way.
         groups: products that are learned together as one task, see `group_sizes`; "": none.
-        unknown: products that are never learned; after the last task it is measured how well they are told apart.
+        open_set: products that are never learned; after the last task it is measured how well they are told apart.
 
     Returns:
         The rows: one value each, columns as in `COLUMNS`; on_task -1 is about the run as a whole. Both task columns
@@ -92,8 +92,8 @@ def run(
         raise ContinuadError("the stream is empty: give at least one task")
     label = label or name_of(strategy)
     run_id = run_name(strategy, label, order)
-    stamp = run_stamp(stream, scenario, groups, unknown)
-    told = is_told(scenario, strategy)
+    stamp = run_stamp(stream, scenario, groups, open_set)
+    task_given = task_is_given(scenario, strategy)
     lessons = lessons_of(stream, group_sizes(groups, len(stream)))
     products = [replace(stream[place], index=lesson.task.index) for lesson in lessons for place in lesson.places]
     store = store or FeatureStore()
@@ -104,7 +104,7 @@ def run(
         spent = _learn(strategy, task, half, say)
         *others, newest = lessons[task.index].places
         last = newest == len(stream) - 1
-        looked_at = products if look_ahead and not told else products[: newest + 1]
+        looked_at = products if look_ahead and not task_given else products[: newest + 1]
         known = {} if last else _unchanged(strategy, rows)
         found = _look_at(
             strategy, looked_at, newest, scenario, last, examples and examples / run_id, notify, store, known
@@ -112,9 +112,9 @@ def run(
         found[newest] |= spent
         for place in others:
             found[place]["steps"] = spent["steps"]
-        found[-1] = _costs(strategy, products[newest], told)
-        if last and unknown and (apart := unknown_auroc(strategy, products, unknown, store)) is not None:
-            found[-1]["unknown_auroc"] = apart
+        found[-1] = _costs(strategy, products[newest], task_given)
+        if last and open_set and (apart := open_set_auroc(strategy, products, open_set, store)) is not None:
+            found[-1]["open_set_auroc"] = apart
         about = {"run": run_id, "detector": name_of(strategy.detector), "strategy": label, "seed": strategy.seed}
         about |= {"order": order, "after_task": newest, "after_name": task.name}
         rows += _rows(about, found, stream)
@@ -153,9 +153,9 @@ def stream_stamp(stream: Sequence[Task]) -> str:
     return digest.hexdigest()
 
 
-def run_stamp(stream: Sequence[Task], scenario: str = "", groups: str = "", unknown: Sequence[Task] = ()) -> str:
+def run_stamp(stream: Sequence[Task], scenario: str = "", groups: str = "", open_set: Sequence[Task] = ()) -> str:
     """What tells runs of one strategy apart: the stream's hash, and what is asked beyond the usual."""
-    asked = {"scenario": scenario, "groups": groups, "unknown": stream_stamp(unknown) if unknown else ""}
+    asked = {"scenario": scenario, "groups": groups, "open_set": stream_stamp(open_set) if open_set else ""}
     return " ".join([stream_stamp(stream), *(f"{name}={value}" for name, value in asked.items() if value)])
 
 
@@ -197,19 +197,21 @@ def _look_at(
 ) -> dict[int, dict[str, float]]:
     """Values of every product by its place in the stream; a product's index is the task it is learned in."""
     found: dict[int, dict[str, float]] = {}
-    told, own = is_told(scenario, strategy), own_limits(scenario)
+    task_given, own = task_is_given(scenario, strategy), per_task_thresholds(scenario)
     for place, product in enumerate(products):
         if notify:
             notify(f"testing {product.name}", place, len(products))
         found[place] = dict(known.get(place, {}))
         if found[place] or not len(product.test):
             continue
-        found[place], outcome = evaluate(strategy, product, store, learned=place <= newest, told=told, own_limits=own)
-        if last and not told:
-            found[place] |= compare_routers(strategy, product)
+        found[place], outcome = evaluate(
+            strategy, product, store, learned=place <= newest, task_given=task_given, per_task_thresholds=own
+        )
+        if last and not task_given:
+            found[place] |= compare_task_inference(strategy, product)
         if last and examples:
-            limits = strategy.limits(product.index if own else None)
-            save_examples(examples, replace(product, index=place), outcome, limits)
+            thresholds = strategy.thresholds(product.index if own else None)
+            save_examples(examples, replace(product, index=place), outcome, thresholds)
     return found
 
 
@@ -225,11 +227,11 @@ def _unchanged(strategy: Strategy, rows: Rows) -> dict[int, dict[str, float]]:
     return values
 
 
-def _costs(strategy: Strategy, product: Task, told: bool) -> dict[str, float]:
+def _costs(strategy: Strategy, product: Task, task_given: bool) -> dict[str, float]:
     weight = footprint(strategy)
     values = {"architecture_mb": weight.architecture, "additional_mb": weight.additional}
     if len(product.test):
-        values["inference_ms"] = inference_ms(strategy, product, told)
+        values["inference_ms"] = inference_ms(strategy, product, task_given)
     return values
 
 

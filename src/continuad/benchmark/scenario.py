@@ -25,21 +25,21 @@ def left_out(scenario: str, strategy: type[Strategy]) -> str | None:
     if scenario and scenario not in SCENARIOS:
         raise ContinuadError(f"--scenario {scenario} is not known; there are {', '.join(SCENARIOS)}")
     if scenario == "domain" and strategy.needs_task:
-        return f"{strategy.__name__} must be told the task, and the scenario domain does not tell it"
-    if scenario == "class" and not strategy.routers:
+        return f"{strategy.__name__} must be given the task, and the scenario domain does not tell it"
+    if scenario == "class" and not strategy.infers_task_by:
         return f"{strategy.__name__} does not infer the task, as the scenario class asks"
     return None
 
 
-def own_limits(scenario: str) -> bool:
-    """Whether verdicts rest on the limits of the image's own product, or on one for everything.
+def per_task_thresholds(scenario: str) -> bool:
+    """Whether verdicts rest on the thresholds of the image's own product, or on one for everything.
 
     In a factory somebody knows which product lies under the camera, even where the model does not ask.
     """
     return scenario != "domain"
 
 
-def is_told(scenario: str, strategy: Strategy) -> bool:
+def task_is_given(scenario: str, strategy: Strategy) -> bool:
     """Whether a strategy is given the true task when it is tested.
 
     Raises:
@@ -47,4 +47,4 @@ def is_told(scenario: str, strategy: Strategy) -> bool:
     """
     if reason := left_out(scenario, type(strategy)):
         raise ContinuadError(reason)
-    return strategy.needs_task or (scenario == "task" and bool(strategy.routers))
+    return strategy.needs_task or (scenario == "task" and bool(strategy.infers_task_by))

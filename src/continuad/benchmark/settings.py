@@ -44,7 +44,7 @@ class Settings:
         look_ahead: measure tasks that are still to come as well, for forward transfer.
         scenario: what strategies are told of the task: "task", "domain" or "class"; "": each in its own way.
         groups: products learned together, such as "10-5"; "": one product a task.
-        unknown: folders of products that are never learned, to be told apart from those that are.
+        open_set: folders of products that are never learned, to be told apart from those that are.
         options: further constructor options, as {"padim.channels": 350}.
     """
 
@@ -70,7 +70,7 @@ class Settings:
     look_ahead: bool = False
     scenario: str = ""
     groups: str = ""
-    unknown: tuple[str, ...] = ()
+    open_set: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
     def common_options(self, seed: int) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class Settings:
         """Read a TOML file; fields it leaves out keep their defaults.
 
         Raises:
-            ContinuadError: not TOML, an unknown field, or a value of another type.
+            ContinuadError: not TOML, an open_set field, or a value of another type.
         """
         try:
             found = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -133,7 +133,7 @@ class Settings:
         checked = {}
         for name, value in values.items():
             if name not in {f.name for f in fields(cls)}:
-                raise ContinuadError(f"{where}: unknown setting '{name}'")
+                raise ContinuadError(f"{where}: open_set setting '{name}'")
             wanted = getattr(defaults, name)
             if isinstance(wanted, tuple):
                 value = tuple(value) if isinstance(value, list | tuple) else (value,)

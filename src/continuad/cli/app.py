@@ -107,10 +107,10 @@ def distill(
     Example: `continuad distill photographs --out teacher.safetensors`, then
     `continuad bench parts/* --detector efficientad-s --set efficientad-s.teacher=teacher.safetensors`
     """
-    from continuad.vision.distill import Lesson, distill
+    from continuad.vision.distill import DistillConfig, distill
     from continuad.vision.pdn import size_of
 
-    lesson = Lesson(
+    config = DistillConfig(
         folder=str(pictures),
         size=size_of(size),
         backbone=backbone,
@@ -122,7 +122,7 @@ def distill(
         seed=seed,
     )
     with Bars() as bars:
-        found = distill(lesson, out, lambda done, total: bars.step("distilling", done, total))
+        found = distill(config, out, lambda done, total: bars.step("distilling", done, total))
     out_console.print(
         f"Teacher: [bold]{out.absolute()}[/], loss {found['loss']:.3f} (1 would be no knowledge), "
         f"{found['seconds']:.0f} s",
@@ -147,8 +147,8 @@ def list_names(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.
     """
     from continuad.models.registry import detectors, strategies, summary_of
 
-    kinds, ways = detectors(), strategies()
-    refused = {d: {s: way.refuses(kind) for s, way in ways.items()} for d, kind in kinds.items()}
+    kinds, plans = detectors(), strategies()
+    refused = {d: {s: way.refuses(kind) for s, way in plans.items()} for d, kind in kinds.items()}
     if as_json:
         pairs = [
             {"detector": d, "strategy": s, "applies": reason is None, "reason": reason or ""}
@@ -160,14 +160,14 @@ def list_names(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.
             json.dumps(
                 {
                     "detectors": found,
-                    "strategies": {n: summary_of(w) for n, w in ways.items()},
+                    "strategies": {n: summary_of(w) for n, w in plans.items()},
                     "pairs": pairs,
                 },
                 indent=1,
             )
         )
         return
-    for title, classes in (("Detectors", kinds), ("Strategies", ways)):
+    for title, classes in (("Detectors", kinds), ("Strategies", plans)):
         table = Table("name", "what it is", title=title, title_justify="left", box=None)
         for name, kind in classes.items():
             table.add_row(name, summary_of(kind))

@@ -24,7 +24,7 @@ def view(audits: Sequence[ProductAudit]) -> RenderableType:
 
 def _table(audits: Sequence[ProductAudit]) -> Table:
     caption = (
-        "train (held out for limits); test good, test bad, with mask; telltale: AUROC of the best trivial statistic"
+        "train (held out for thresholds); test good, test bad, with mask; telltale: AUROC of the best trivial statistic"
     )
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=caption, caption_justify="left")
     table.add_column("product", no_wrap=True)
@@ -34,7 +34,7 @@ def _table(audits: Sequence[ProductAudit]) -> Table:
         table.add_column(heading, overflow="fold")
     for one in audits:
         good = one.test.get(GOOD, 0)
-        numbers = (f"{one.train} ({one.held_out})", str(good), str(sum(one.test.values()) - good), str(one.masks))
+        numbers = (f"{one.train} ({one.val})", str(good), str(sum(one.test.values()) - good), str(one.masks))
         kinds = escape(f"{_few(one.sizes).replace(' ', '')} {_few(one.modes)}")
         table.add_row(escape(one.name), *numbers, kinds, _metrics(one), _telltale(one))
     return table

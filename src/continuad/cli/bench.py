@@ -69,7 +69,7 @@ def bench(
             "the best state; 0: never."
         ),
     ] = 0,
-    val_share: Annotated[float, typer.Option(help="Share of the good train images held out for limits.")] = 0.1,
+    val_share: Annotated[float, typer.Option(help="Share of the good train images held out for thresholds.")] = 0.1,
     threshold: Annotated[
         str, typer.Option(help="far:RATE (false alarms) or area:PIXELS (smallest defect).")
     ] = "far:0.01",
@@ -95,7 +95,7 @@ def bench(
             show_default=False,
         ),
     ] = "",
-    unknown: Annotated[
+    open_set: Annotated[
         list[Path] | None,
         typer.Option(
             help="Folder of a product that is never learned, to see whether it is noticed; may be given several times.",
@@ -145,7 +145,7 @@ def bench(
         "look_ahead": look_ahead,
         "scenario": scenario,
         "groups": groups,
-        "unknown": tuple(map(str, unknown or ())),
+        "open_set": tuple(map(str, open_set or ())),
         "options": _options(option or []),
     }
     said = {name for name in context.params if _was_said(context, name)}
@@ -168,8 +168,8 @@ def run_settings(settings: Settings, out: Path, keep_models: bool) -> None:
     grid, refused = cells(settings)  # builds every pair once: mistakes are found before anything is written
     learned = discover_all(folders)
     lessons = len(group_sizes(settings.groups, len(learned)))
-    if settings.unknown:
-        refuse_learned(discover_all(settings.unknown), learned)
+    if settings.open_set:
+        refuse_learned(discover_all(settings.open_set), learned)
     _same_settings(settings, out)
     notes = [f"{pair} does not apply: {reason}" for pair, reason in refused.items()]
     products = [product.name for product in learned]
@@ -201,14 +201,14 @@ def run_settings(settings: Settings, out: Path, keep_models: bool) -> None:
             turn = orders(len(stream), settings.orders)[order]
             return [replace(stream[i], index=place) for place, i in enumerate(turn)]
 
-        unknown = opened(settings.unknown, 0) if settings.unknown else []
+        open_set = opened(settings.open_set, 0) if settings.open_set else []
         try:
             diverged = run_grid(
                 settings,
                 grid,
                 out,
                 tasks_of,
-                unknown=unknown,
+                open_set=open_set,
                 keep_models=keep_models,
                 notify=bars.step,
                 on_cell=bars.cell,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from continuad.core.state import Policy, Stats
-from continuad.core.thresholds import FalseAlarmRate, Limits, Rule
+from continuad.core.thresholds import FalseAlarmRate, Rule, Thresholds
 from continuad.core.types import Batch, Prediction
 from continuad.errors import ContinuadError
 
@@ -24,8 +24,8 @@ class Detector(nn.Module):
 
     Attributes:
         image_size: (H, W) it was built for.
-        stats: what it learned without gradients, and its limits ("centre", "pixel_limit", "image_limit").
-        rule: how limits follow from held-out good images.
+        stats: what it learned without gradients, and its thresholds ("centre", "pixel_threshold", "image_threshold").
+        rule: how thresholds follow from held-out good images.
         frozen_stem: its learned part sees an image through a frozen backbone (`backbones.Backbone`) alone.
         batch_size: images a step. steps: default budget of optimiser steps a task.
     """
@@ -83,34 +83,34 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Set the limits from held-out good images."""
-        self.set_limits(self.predict(batch.image.to(self.device)) for batch in batches)
+        """Set the thresholds from held-out good images."""
+        self.set_thresholds(self.predict(batch.image.to(self.device)) for batch in batches)
 
     @torch.no_grad()
-    def limits_of(self, batches: Iterable[Batch]) -> Limits:
-        """The limits that held-out good images would give; those that are set stay. For one product of several."""
-        return self._limits(self.predict(batch.image.to(self.device)) for batch in batches)
+    def thresholds_of(self, batches: Iterable[Batch]) -> Thresholds:
+        """The thresholds that held-out good images would give; those that are set stay. For one product of several."""
+        return self._thresholds(self.predict(batch.image.to(self.device)) for batch in batches)
 
-    def set_limits(self, found: Iterable[Prediction]) -> None:
-        """Set the limits from predictions of held-out good images; each is made when the last one left the device."""
-        limits = self._limits(found)
-        self.stats["centre"] = torch.tensor(limits.centre)
-        self.stats["pixel_limit"] = torch.tensor(limits.pixel)
-        self.stats["image_limit"] = torch.tensor(limits.image)
+    def set_thresholds(self, found: Iterable[Prediction]) -> None:
+        """Set the thresholds from predictions of good val images; each is made when the last one left the device."""
+        thresholds = self._thresholds(found)
+        self.stats["centre"] = torch.tensor(thresholds.centre)
+        self.stats["pixel_threshold"] = torch.tensor(thresholds.pixel)
+        self.stats["image_threshold"] = torch.tensor(thresholds.image)
 
-    def _limits(self, found: Iterable[Prediction]) -> Limits:
+    def _thresholds(self, found: Iterable[Prediction]) -> Thresholds:
         scores, maps = zip(*((p.score.cpu().numpy(), p.map.cpu().numpy()) for p in found), strict=True)
-        return self.rule.limits(np.concatenate(scores), np.concatenate(maps))
+        return self.rule.thresholds(np.concatenate(scores), np.concatenate(maps))
 
-    def limits(self) -> Limits:
-        """The current limits on the scale of this detector's raw scores.
+    def thresholds(self) -> Thresholds:
+        """The current thresholds on the scale of this detector's raw scores.
 
         Raises:
             ContinuadError: nothing was learned yet.
         """
-        if "pixel_limit" not in self.stats:
+        if "pixel_threshold" not in self.stats:
             raise ContinuadError(f"{type(self).__name__} is not trained yet: learn a task first")
-        return Limits(*(float(self.stats[k]) for k in ("centre", "pixel_limit", "image_limit")))
+        return Thresholds(*(float(self.stats[k]) for k in ("centre", "pixel_threshold", "image_threshold")))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The learned part's answers (B, C, ...) before scoring: what distillation should keep."""

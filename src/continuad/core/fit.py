@@ -68,7 +68,7 @@ def fit(
     detector: Detector,
     new: Images,
     old: Images | None,
-    held_out: Images,
+    val: Images,
     hooks: Hooks,
     *,
     statistics: Policy,
@@ -85,7 +85,7 @@ def fit(
 
     Args:
         new, old: images of the task, and replayed ones if the strategy keeps any.
-        held_out: good images for the limits and for early stopping.
+        val: good images for the thresholds and for early stopping.
         seed: of this task.
         checkpoint: where a gradient detector's half-learned task is kept, and continued from.
         progress: called with (steps done, steps in all).
@@ -103,11 +103,11 @@ def fit(
         taken = _absorb(detector, new, old, seed, progress)
     else:
         half = Half(detector, detector.optimiser(), hooks.kept)
-        taken = _descend(half, new, old, held_out, hooks, seed, budget, checkpoint, progress)
+        taken = _descend(half, new, old, val, hooks, seed, budget, checkpoint, progress)
     detector.eval()
     torch.manual_seed(seed_of(seed, taken))
     detector.finish()
-    detector.calibrate(in_order(held_out, detector.batch_size))
+    detector.calibrate(in_order(val, detector.batch_size))
     return taken
 
 
@@ -130,7 +130,7 @@ def _descend(
     half: Half,
     new: Images,
     old: Images | None,
-    held_out: Images,
+    val: Images,
     hooks: Hooks,
     seed: int,
     budget: Budget,
@@ -153,7 +153,7 @@ def _descend(
         if progress:
             progress(half.step, total)
         if budget.patience and (half.step % epoch == 0 or half.step == total):
-            _check(half, held_out, seed)
+            _check(half, val, seed)
             if half.missed >= budget.patience:
                 break
         if checkpoint:
@@ -186,17 +186,17 @@ def _refuse_broken(detector: Detector, **values: Tensor | float) -> None:
 
 
 @torch.no_grad()
-def _check(half: Half, held_out: Images, seed: int) -> None:
+def _check(half: Half, val: Images, seed: int) -> None:
     """Take the held-out loss, and keep the state if it is the lowest so far."""
     detector = half.detector
     torch.manual_seed(seed_of(seed))  # the same draws at every check
     detector.eval()
     losses = [
         float(detector.validation_loss(batch.image.to(detector.device))) * len(batch.image)
-        for batch in in_order(held_out, detector.batch_size)
+        for batch in in_order(val, detector.batch_size)
     ]
     detector.train()
-    loss = sum(losses) / len(held_out)
+    loss = sum(losses) / len(val)
     if loss < half.best_loss:
         state = detector.learned()
         half.best = {name: value.clone() if name.startswith("stats.") else value for name, value in state.items()}

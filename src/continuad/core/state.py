@@ -1,4 +1,4 @@
-"""Statistics that add up exactly: what detectors, routers and strategies learn without gradients."""
+"""Statistics that add up exactly: what detectors, infers_task_by and strategies learn without gradients."""
 
 from __future__ import annotations
 

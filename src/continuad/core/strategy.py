@@ -13,7 +13,7 @@ from continuad.core.checkpoint import Checkpoint
 from continuad.core.detector import Detector
 from continuad.core.fit import Budget, Progress, fit, seed_of
 from continuad.core.state import Policy, Stats
-from continuad.core.thresholds import Limits
+from continuad.core.thresholds import Thresholds
 from continuad.core.types import Batch, Joined, Prediction, Rows, Task
 from continuad.errors import ContinuadError
 
@@ -26,10 +26,10 @@ class Strategy(nn.Module):
         statistics: what happens to the detector's statistics when a task begins.
         needs_task: `predict` must be told the task.
         separate: later lessons leave a task's answers alone: they are measured when it is learned and after the last.
-        routers: ways it can infer the task, which `route` takes by name; `predict` then names the task it took
+        infers_task_by: ways it can infer the task, which `route` takes by name; `predict` then names the task it took
             each image for.
         kept: what the strategy remembers (counted as additional memory).
-        own_limits: the three limits of every task by its number, see `limits`.
+        per_task_thresholds: the three thresholds of every task by its number, see `thresholds`.
         budget: how long a gradient detector learns a task.
         checkpoint: where a half-learned task is kept, and continued from, if anywhere.
     """
@@ -38,7 +38,7 @@ class Strategy(nn.Module):
     statistics: ClassVar[Policy] = "restart"
     needs_task: ClassVar[bool] = False
     separate: ClassVar[bool] = False
-    routers: ClassVar[tuple[str, ...]] = ()
+    infers_task_by: ClassVar[tuple[str, ...]] = ()
     budget: Budget = Budget()
     checkpoint: Checkpoint | None = None
 
@@ -46,7 +46,7 @@ class Strategy(nn.Module):
         super().__init__()
         if reason := self.refuses(type(detector)):
             raise ContinuadError(reason)
-        self.detector, self.seed, self.kept, self.own_limits = detector, seed, Stats(), Stats()
+        self.detector, self.seed, self.kept, self.per_task_thresholds = detector, seed, Stats(), Stats()
 
     @classmethod
     def refuses(cls, detector: type[Detector]) -> str | None:
@@ -62,12 +62,12 @@ class Strategy(nn.Module):
     def learn(self, task: Task, progress: Progress | None = None) -> int:
         """Learn one task of `view(stream)`; returns the steps taken. The same task and seed repeat exactly."""
         new, old = self.data(task)
-        held_out = self.calibration(task)
+        val = self.calibration(task)
         steps = fit(
             self.detector,
             new,
             old,
-            Joined(tuple(held_out.values())),
+            Joined(tuple(val.values())),
             self,
             statistics=self.statistics,
             seed=seed_of(self.seed, task.index),
@@ -76,7 +76,7 @@ class Strategy(nn.Module):
             progress=progress,
         )
         self.after(task)
-        self.set_limits({t: in_order(images, self.detector.batch_size) for t, images in held_out.items()})
+        self.set_thresholds({t: in_order(images, self.detector.batch_size) for t, images in val.items()})
         return steps
 
     def data(self, task: Task) -> tuple[Images, Images | None]:
@@ -84,15 +84,15 @@ class Strategy(nn.Module):
         return task.train, None
 
     def calibration(self, task: Task) -> dict[int, Rows]:
-        """Held-out good images for the limits: of the task, and of those earlier ones that there are images of."""
+        """Held-out good images for the thresholds: of the task, and of those earlier ones that there are images of."""
         return {task.index: task.val}
 
-    def set_limits(self, held_out: Mapping[int, Iterable[Batch]]) -> None:
-        """Set every task's own limits of which held-out images are at hand; the others' stay as they are."""
-        alone = len(held_out) == 1  # then the detector has them already
-        for task, batches in held_out.items():
-            limits = self.detector.limits() if alone else self.detector.limits_of(batches)
-            self.own_limits[str(task)] = torch.tensor(limits)
+    def set_thresholds(self, val: Mapping[int, Iterable[Batch]]) -> None:
+        """Set every task's own thresholds of which held-out images are at hand; the others' stay as they are."""
+        alone = len(val) == 1  # then the detector has them already
+        for task, batches in val.items():
+            thresholds = self.detector.thresholds() if alone else self.detector.thresholds_of(batches)
+            self.per_task_thresholds[str(task)] = torch.tensor(thresholds)
 
     def penalty(self, images: Tensor) -> Tensor | float:
         """Added to the loss of every step."""
@@ -112,15 +112,15 @@ class Strategy(nn.Module):
         """Score uint8 images (B, 3, H, W). `task`: the true one, if it is known."""
         return self.detector.predict(images)
 
-    def route(self, images: Tensor, router: str | None = None) -> Tensor:
-        """(B,) int64 the task each image looks most like, by one of `routers`; None: the strategy's own."""
+    def infer_task(self, images: Tensor, task_inference: str | None = None) -> Tensor:
+        """(B,) int64 the task each image looks most like, by one of `infers_task_by`; None: the strategy's own."""
         raise ContinuadError(f"{type(self).__name__} does not infer tasks")
 
-    def limits(self, task: int | None = None) -> Limits:
-        """Limits on the scale of `predict`: a task's own, or those for everything that the last lesson held out.
+    def thresholds(self, task: int | None = None) -> Thresholds:
+        """Thresholds on the scale of `predict`: a task's own, or those for everything that the last lesson held out.
 
         A task's own are set anew after every lesson where the strategy keeps held-out images of it; else they are
-        those of the lesson in which it was learned. Unknown tasks, and None, have the limits for everything.
+        those of the lesson in which it was learned. Unknown tasks, and None, have the thresholds for everything.
         """
-        own = str(task) in self.own_limits
-        return Limits(*self.own_limits[str(task)].tolist()) if own else self.detector.limits()
+        own = str(task) in self.per_task_thresholds
+        return Thresholds(*self.per_task_thresholds[str(task)].tolist()) if own else self.detector.thresholds()

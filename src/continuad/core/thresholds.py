@@ -13,7 +13,7 @@ from torch import Tensor
 from continuad.errors import ContinuadError
 
 
-class Limits(NamedTuple):
+class Thresholds(NamedTuple):
     """The scale of one product's scores.
 
     Attributes:
@@ -28,11 +28,11 @@ class Limits(NamedTuple):
 
 
 class Rule(Protocol):
-    """How limits follow from the scores (N,) and maps (N, H, W) of held-out good images, and what they mean."""
+    """How thresholds follow from the scores (N,) and maps (N, H, W) of held-out good images, and what they mean."""
 
-    def limits(self, scores: np.ndarray, maps: np.ndarray) -> Limits: ...
+    def thresholds(self, scores: np.ndarray, maps: np.ndarray) -> Thresholds: ...
 
-    def decide(self, scores: np.ndarray, maps: np.ndarray, limits: Limits) -> tuple[np.ndarray, np.ndarray]: ...
+    def decide(self, scores: np.ndarray, maps: np.ndarray, thresholds: Thresholds) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,16 @@ class FalseAlarmRate:
     def __str__(self) -> str:
         return f"far:{self.rate}"
 
-    def limits(self, scores: np.ndarray, maps: np.ndarray) -> Limits:
+    def thresholds(self, scores: np.ndarray, maps: np.ndarray) -> Thresholds:
         peaks = maps.reshape(len(maps), -1).max(1)
         image = float(np.quantile(scores, 1 - self.rate, method="higher"))
         pixel = float(np.quantile(peaks, 1 - self.rate, method="higher"))
-        return Limits(float(maps.mean()), pixel, image)
+        return Thresholds(float(maps.mean()), pixel, image)
 
-    def decide(self, scores: np.ndarray, maps: np.ndarray, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
+    def decide(self, scores: np.ndarray, maps: np.ndarray, thresholds: Thresholds) -> tuple[np.ndarray, np.ndarray]:
         """(N,) bool anomalous, (N, H, W) bool defective."""
-        flagged = scores > limits.image
-        return flagged, (maps > limits.pixel) & flagged[:, None, None]
+        flagged = scores > thresholds.image
+        return flagged, (maps > thresholds.pixel) & flagged[:, None, None]
 
 
 @dataclass(frozen=True)
@@ -83,17 +83,17 @@ class DefectArea:
     def __str__(self) -> str:
         return f"area:{self.pixels}"
 
-    def limits(self, scores: np.ndarray, maps: np.ndarray) -> Limits:
-        pixel = max(_lowest_limit(m, self.pixels) for m in maps)
-        return Limits(float(maps.mean()), pixel, pixel)
+    def thresholds(self, scores: np.ndarray, maps: np.ndarray) -> Thresholds:
+        pixel = max(_lowest_threshold(m, self.pixels) for m in maps)
+        return Thresholds(float(maps.mean()), pixel, pixel)
 
-    def decide(self, scores: np.ndarray, maps: np.ndarray, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
+    def decide(self, scores: np.ndarray, maps: np.ndarray, thresholds: Thresholds) -> tuple[np.ndarray, np.ndarray]:
         """(N,) bool anomalous, (N, H, W) bool defective."""
-        masks = np.stack([_large_regions(m > limits.pixel, self.pixels) for m in maps])
+        masks = np.stack([_large_regions(m > thresholds.pixel, self.pixels) for m in maps])
         return np.asarray(masks.any((1, 2))), masks
 
 
-def _lowest_limit(one: np.ndarray, area: int) -> float:
+def _lowest_threshold(one: np.ndarray, area: int) -> float:
     """The lowest map value above which no connected region of `area` pixels is left, by bisection."""
     values = np.unique(one)
     low, high = -1, len(values) - 1  # above values[high] nothing is left at all

@@ -15,7 +15,7 @@ from continuad.data.decode import UnreadableImage, in_threads, read_mask, read_p
 from continuad.data.discover import discover, product_roots, unique_names
 from continuad.data.near_duplicates import NEAR, all_alike, closest, thumbnail
 from continuad.data.product import GOOD, Item, Product, counted, listed, shown
-from continuad.data.stream import held_out_split, working_size
+from continuad.data.stream import val_split, working_size
 from continuad.data.trivial import Look, Separation, look_at, separations
 from continuad.errors import ContinuadError
 
@@ -45,13 +45,13 @@ class Copy:
     Attributes:
         test, train: paths within the product's folder.
         how: "same file", "same pixels" or "nearly the same".
-        likeness: correlation of the thumbnails, 1 for the same pixels.
+        correlation: correlation of the thumbnails, 1 for the same pixels.
     """
 
     test: str
     train: str
     how: str
-    likeness: float = 1.0
+    correlation: float = 1.0
 
 
 @dataclass
@@ -61,7 +61,7 @@ class ProductAudit:
     Attributes:
         name, root, layout: as in `Product`.
         train: images to learn from, held-out ones included.
-        held_out: how many of them are held out for validation.
+        val: how many of them are held out for validation.
         test: defect type (or "good") to number of test images.
         masks: defect images whose mask says where the defect is.
         unreadable: file, within the product's folder, to what is wrong with it.
@@ -77,7 +77,7 @@ class ProductAudit:
     root: Path
     layout: str = ""
     train: int = 0
-    held_out: int = 0
+    val: int = 0
     test: dict[str, int] = field(default_factory=dict)
     masks: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -225,7 +225,7 @@ def _report(
         root,
         product.layout,
         train=len(learn),
-        held_out=len(held_out_split(len(learn), share, 0, name)[1]) if learn else 0,
+        val=len(val_split(len(learn), share, 0, name)[1]) if learn else 0,
         test=dict(Counter(s.item.defect for s in probe)),
         masks=known,
         unreadable={shown(root, s.item.path): s.error for s in train + test if s.error},
@@ -255,9 +255,9 @@ def _copies(root: Path, train: list[_Seen], test: list[_Seen]) -> tuple[list[Cop
     files, pixels = {s.file: s for s in train}, {s.pixels: s for s in train}
     thumbs = np.stack([s.thumb for s in train if s.thumb is not None])
     alike = all_alike(thumbs)
-    where, likeness = closest(np.stack([s.thumb for s in test if s.thumb is not None]), thumbs)
+    where, correlation = closest(np.stack([s.thumb for s in test if s.thumb is not None]), thumbs)
     found = []
-    for s, at, value in zip(test, where, likeness, strict=True):
+    for s, at, value in zip(test, where, correlation, strict=True):
         if twin := files.get(s.file):
             found.append(Copy(shown(root, s.item.path), shown(root, twin.item.path), "same file"))
         elif twin := pixels.get(s.pixels):
@@ -310,7 +310,7 @@ def _likeness(result: ProductAudit, train: list[_Seen], test: list[_Seen], alike
         found.append(Finding("warning", f"the same picture is both good and defective in test: {listed(both)}."))
     repeats = len(train) - len({s.pixels for s in train})
     if repeats:
-        text = f"{counted(repeats, 'training image')} more than once; held-out copies make limits too low."
+        text = f"{counted(repeats, 'training image')} more than once; held-out copies make thresholds too low."
         found.append(Finding("warning", text))
     if alike:
         found.append(Finding("note", "the parts look so alike that near-copies in test cannot be told from new parts."))
@@ -336,7 +336,7 @@ def _shape(result: ProductAudit, size: tuple[int, int]) -> list[Finding]:
     """How many and what shapes."""
     found = []
     if 0 < result.train < _FEW:
-        found.append(Finding("warning", f"only {counted(result.train, 'training image')}: limits will be rough."))
+        found.append(Finding("warning", f"only {counted(result.train, 'training image')}: thresholds will be rough."))
     shapes = [[int(side) for side in text.split(" x ")] for text in result.sizes]
     wanted = size[1] / size[0]
     stretched = [f"{w} x {h}" for w, h in shapes if not 1 / _STRETCH < w / h / wanted < _STRETCH]

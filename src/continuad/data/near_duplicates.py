@@ -39,7 +39,7 @@ def closest(test: np.ndarray, train: np.ndarray, rows: int = 512) -> tuple[np.nd
     where = np.zeros(len(test), dtype=np.int64)
     best = np.zeros(len(test), dtype=np.float32)
     for start in range(0, len(test), rows):
-        likeness = test[start : start + rows] @ train.T
-        where[start : start + rows] = likeness.argmax(axis=1)
-        best[start : start + rows] = likeness.max(axis=1)
+        correlation = test[start : start + rows] @ train.T
+        where[start : start + rows] = correlation.argmax(axis=1)
+        best[start : start + rows] = correlation.max(axis=1)
     return where, best

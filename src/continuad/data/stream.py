@@ -102,8 +102,8 @@ def open_stream(
     bits = [train.bits for _, train, _ in read]
     while read:  # without a cache the parts are copies: let go of the whole, product by product
         product, train, test = read.pop(0)
-        learn, held_out = _hold_out(product, train, val_share, seed, store)
-        tasks.append(Task(len(tasks), product.name, learn, held_out, test.images))
+        learn, val = _hold_out(product, train, val_share, seed, store)
+        tasks.append(Task(len(tasks), product.name, learn, val, test.images))
         notes += _notes(product, train, test)
         _check_disjoint(tasks[-1])
     for note in dict.fromkeys(notes):
@@ -151,7 +151,7 @@ def orders(n: int, count: int, seed: int = 0) -> list[tuple[int, ...]]:
     return found
 
 
-def held_out_split(number: int, share: float, seed: int, name: str) -> tuple[list[int], list[int]]:
+def val_split(number: int, share: float, seed: int, name: str) -> tuple[list[int], list[int]]:
     """Positions to learn from and positions held out, both sorted; a single image is in both."""
     if number == 1:
         return [0], [0]
@@ -216,17 +216,17 @@ def _refuse_damage(read: list[tuple[Product, Split, Split]], skip_unreadable: bo
 
 def _hold_out(product: Product, train: Split, share: float, seed: int, store: Cache) -> tuple[ImageSet, ImageSet]:
     """Images to learn from and validation images."""
-    learn, held_out = held_out_split(len(train.images), share, seed, product.name)
-    if learn == held_out:  # a single image
+    learn, val = val_split(len(train.images), share, seed, product.name)
+    if learn == val:  # a single image
         return train.images, train.images
-    return rows_of(train.images, train.key, learn, store), rows_of(train.images, train.key, held_out, store)
+    return rows_of(train.images, train.key, learn, store), rows_of(train.images, train.key, val, store)
 
 
 def _notes(product: Product, train: Split, test: Split) -> list[str]:
     texts = [*product.problems, *train.notes, *test.notes]
     texts += [f"skipped {text}" for text in train.unreadable + test.unreadable]
     if len(train.images) == 1:
-        texts.append("only one training image: it is its own validation image too, so limits come out too low.")
+        texts.append("only one training image: it is its own validation image too, so thresholds come out too low.")
     return [f"{product.name}: {text}" for text in texts]
 
 

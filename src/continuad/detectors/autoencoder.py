@@ -19,7 +19,7 @@ class Autoencoder(Rebuilder):
     score the maximum of the map; nothing is smoothed, as in the paper. Unlike there, textures are not cut into
     patches and images are not turned at random.
 
-    Policies: it keeps nothing but weights and limits, so all three are the same.
+    Policies: it keeps nothing but weights and thresholds, so all three are the same.
 
     Args:
         image_size: side or (H, W), at least 32.

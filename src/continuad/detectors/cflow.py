@@ -36,7 +36,7 @@ class Cflow(Detector):
     original, which goes through all vectors of 32 images in portions of 256; only vectors of one portion come from
     4 images here, so that the backbone's work is not done for a few vectors of each image.
 
-    Policies: "highest" and the limits are taken anew from whatever held-out images `calibrate` is given, since they
+    Policies: "highest" and the thresholds are taken anew from whatever held-out images `calibrate` is given, since they
     have a meaning for the newest weights only; so "accumulate" and "freeze" make no difference.
 
     Args:
@@ -119,10 +119,10 @@ class Cflow(Detector):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Take every level's highest likelihood, then the limits, from held-out good images."""
+        """Take every level's highest likelihood, then the thresholds, from held-out good images."""
         found = [self(batch.image.to(self.device)) for batch in batches]
         self.stats["highest"] = torch.stack([torch.stack([grid.max() for grid in grids]) for grids in found]).amax(0)
-        self.set_limits(self._scored(grids) for grids in found)
+        self.set_thresholds(self._scored(grids) for grids in found)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:

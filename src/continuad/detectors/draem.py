@@ -75,7 +75,7 @@ class Draem(Detector):
 
         They are not read at construction: a saved model must load where their file is gone.
         """
-        if self.published is not None and "pixel_limit" not in self.stats:
+        if self.published is not None and "pixel_threshold" not in self.stats:
             self.load_published(self.published)
         super().begin(images, statistics)
 

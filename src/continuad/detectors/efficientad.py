@@ -146,7 +146,7 @@ class EfficientAdS(Detector):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Take the maps' quantiles, then the limits, from held-out good images."""
+        """Take the maps' quantiles, then the thresholds, from held-out good images."""
         both = [[maps.cpu() for maps in self.maps(batch.image.to(self.device))] for batch in batches]
         for name, maps in zip(("local", "global"), zip(*both, strict=True), strict=True):
             low, high = (value.to(self.device) for value in _quantiles(torch.cat(maps)))
@@ -154,7 +154,7 @@ class EfficientAdS(Detector):
                 _log.warning("held-out images are all alike: EfficientAD's %s map cannot be scaled by them", name)
                 high = low + 1
             self.stats[f"{name}_low"], self.stats[f"{name}_high"] = low, high
-        self.set_limits(self._combined(*(maps.to(self.device) for maps in pair)) for pair in both)
+        self.set_thresholds(self._combined(*(maps.to(self.device) for maps in pair)) for pair in both)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:

@@ -29,7 +29,7 @@ class FastFlow(Detector):
     The map is the mean over levels of -exp(-1/2 mean_c z_c^2), upsampled, from -1 (good) to 0; its maximum is the
     score.
 
-    Policies: nothing but the limits lies in `stats`, so they make no difference.
+    Policies: nothing but the thresholds lies in `stats`, so they make no difference.
 
     Args:
         image_size: side or (H, W), at least 32; normalisation has weights for every position.
@@ -108,8 +108,8 @@ class FastFlow(Detector):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Set the limits from held-out good images."""
-        self.set_limits(self._scored(batch.image.to(self.device)) for batch in batches)
+        """Set the thresholds from held-out good images."""
+        self.set_thresholds(self._scored(batch.image.to(self.device)) for batch in batches)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
@@ -118,7 +118,7 @@ class FastFlow(Detector):
         Raises:
             ContinuadError: nothing was learned yet, or images of another size than the model's.
         """
-        self.check(images, "FastFlow", "pixel_limit" in self.stats)
+        self.check(images, "FastFlow", "pixel_threshold" in self.stats)
         return self._scored(images)
 
     def _scored(self, images: Tensor) -> Prediction:

@@ -15,7 +15,7 @@ from continuad.core.footprint import MEGABYTE
 from continuad.core.state import Policy
 from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
-from continuad.memory.bank import shares_of, with_part
+from continuad.memory.bank import bank_shares, with_share
 from continuad.memory.coreset import greedy_coreset
 from continuad.memory.neighbours import nearest
 from continuad.vision.anomaly_map import side_by_side, upsample_and_smooth
@@ -98,7 +98,7 @@ class PatchCore(Detector):
         known = self.stats["parts"].tolist() if "parts" in self.stats else []
         shares = self._shares([*known, len(patches)])
         chosen = patches[greedy_coreset(self._projected(patches), shares[-1], self.seed)]
-        self.stats["bank"] = with_part(self.stats["bank"] if known else None, known, shares, chosen)
+        self.stats["bank"] = with_share(self.stats["bank"] if known else None, known, shares, chosen)
         self.stats["parts"] = torch.tensor(shares)
         if sum(shares) < self.neighbours:
             _log.warning("PatchCore: the bank holds %d vectors, fewer than neighbours=%d", sum(shares), self.neighbours)
@@ -107,7 +107,7 @@ class PatchCore(Detector):
         """How many vectors each part keeps of those it has."""
         if self.percent is not None:
             return [*available[:-1], max(1, round(available[-1] * self.percent / 100))]
-        return shares_of(available, self.vectors, self.bank)
+        return bank_shares(available, self.vectors, self.bank)
 
     def _projected(self, patches: Tensor) -> Tensor:
         if self.width <= self.projection:

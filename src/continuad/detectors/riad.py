@@ -30,7 +30,7 @@ class Riad(Rebuilder):
     The map is 1 - MSGMS(x, y), a mean over 21 x 21 pixels, averaged over all k; its maximum is the image score.
     For prediction the cells are drawn from `seed` and the image's size alone.
 
-    Policies: it keeps nothing but weights and limits, so all three are the same.
+    Policies: it keeps nothing but weights and thresholds, so all three are the same.
 
     Args:
         image_size: side or (H, W), at least 32.

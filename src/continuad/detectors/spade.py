@@ -11,7 +11,7 @@ from continuad.core.detector import Detector
 from continuad.core.state import Policy
 from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
-from continuad.memory.bank import shares_of, with_part
+from continuad.memory.bank import bank_shares, with_share
 from continuad.memory.coreset import greedy_coreset
 from continuad.memory.neighbours import nearest
 from continuad.vision.anomaly_map import side_by_side, upsample_and_smooth
@@ -92,10 +92,10 @@ class Spade(Detector):
         columns, self.fresh = [torch.cat(same) for same in zip(*self.fresh, strict=True)], []
         known = self.stats["parts"].tolist() if "parts" in self.stats else []
         available = [*known, len(columns[0])]
-        shares = available if self.bank is None else shares_of(available, self.bank, self.bank)
+        shares = available if self.bank is None else bank_shares(available, self.bank, self.bank)
         order = greedy_coreset(columns[0], shares[-1], self.seed)
         for name, column in zip(self._names(), columns, strict=True):
-            self.stats[name] = with_part(self.stats[name] if known else None, known, shares, column[order])
+            self.stats[name] = with_share(self.stats[name] if known else None, known, shares, column[order])
         self.stats["parts"] = torch.tensor(shares)
 
     def _names(self) -> list[str]:

@@ -26,7 +26,7 @@ class Vae(Rebuilder):
     mean (x - y)^2 + beta / N KL, KL = -1/2 sum (1 + v - m^2 - exp v): the bound on the likelihood for pixels with
     variance beta / 2. The map is what y differs from x in, averaged over colours; its maximum is the image score.
 
-    Policies: it keeps nothing but weights and limits, so all three are the same.
+    Policies: it keeps nothing but weights and thresholds, so all three are the same.
 
     Args:
         image_size: side or (H, W), at least 32.

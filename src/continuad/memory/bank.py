@@ -11,7 +11,7 @@ from continuad.errors import ContinuadError
 from continuad.memory.replay import equal_shares
 
 
-def shares_of(available: Sequence[int], room: int, bank: object) -> list[int]:
+def bank_shares(available: Sequence[int], room: int, bank: object) -> list[int]:
     """Equal shares of the room for parts that have so many; `bank` is the option that set it.
 
     Raises:
@@ -23,7 +23,7 @@ def shares_of(available: Sequence[int], room: int, bank: object) -> list[int]:
     return [shares[part] for part in range(len(available))]
 
 
-def with_part(bank: Tensor | None, sizes: Sequence[int], shares: Sequence[int], new: Tensor) -> Tensor:
+def with_share(bank: Tensor | None, sizes: Sequence[int], shares: Sequence[int], new: Tensor) -> Tensor:
     """A bank of parts of these sizes, each cut to its share, and a new part behind them."""
     earlier = bank.split(list(sizes)) if bank is not None else ()
     return torch.cat([*(part[:share] for part, share in zip(earlier, shares, strict=False)), new])

@@ -22,13 +22,13 @@ class Memory(nn.Module):
     """Exemplars as images (3, H, W), taken before any augmentation.
 
     A share of each task's exemplars comes from its held-out images and is never trained on: it calibrates
-    the limits. When shares shrink, those that `order` put last go first.
+    the thresholds. When shares shrink, those that `order` put last go first.
 
     Args:
         exemplars: how many images in all tasks together, in equal shares; or "59MB" in all, in equal shares of
             bytes; or "10%", which keeps that share of each task's good images for ever (at least one), so that
             memory grows with the number of tasks.
-        held_out: share of them reserved for calibration.
+        val: share of them reserved for calibration.
         seed: of the draw.
         coding: "raw" pixels, or files: "png" (lossless), "webp" or "jpeg" (lossy).
         order: which images are kept; the default draws at random.
@@ -40,7 +40,7 @@ class Memory(nn.Module):
     def __init__(
         self,
         exemplars: int | str,
-        held_out: float = 0.1,
+        val: float = 0.1,
         seed: int = 0,
         coding: Coding = "raw",
         order: Order | None = None,
@@ -49,9 +49,9 @@ class Memory(nn.Module):
         self.amount, self.unit = _budget(exemplars)
         if coding not in CODINGS:
             raise ContinuadError(f"coding '{coding}' is not known; use one of {', '.join(CODINGS)}")
-        self.exemplars, self.held_out, self.seed, self.coding = exemplars, held_out, seed, coding
+        self.exemplars, self.val, self.seed, self.coding = exemplars, val, seed, coding
         self.order = order or _at_random
-        self.store = Stats()  # "files" (bytes of all,), "sizes" (N,) of each, "task" (N,), "held_out" (N,), "shape"
+        self.store = Stats()  # "files" (bytes of all,), "sizes" (N,) of each, "task" (N,), "val" (N,), "shape"
 
     def __len__(self) -> int:
         return len(self.store["task"]) if "task" in self.store else 0
@@ -65,16 +65,16 @@ class Memory(nn.Module):
         kept = [(t, files[: counts[t]], held[: counts[t]]) for t, files, held in rows]
         self._put([file for _, files, _ in kept for file in files])
         self.store["task"] = torch.cat([torch.full((len(files),), t) for t, files, _ in kept])
-        self.store["held_out"] = torch.cat([held for _, _, held in kept])
+        self.store["val"] = torch.cat([held for _, _, held in kept])
         self.store["shape"] = torch.tensor(task.train[0].image.shape[-2:])
 
     def known(self) -> list[int]:
         """Tasks that have exemplars."""
         return sorted(set(self.store["task"].tolist())) if len(self) else []
 
-    def part(self, held_out: bool, task: int | None = None) -> CodedImages:
+    def part(self, val: bool, task: int | None = None) -> CodedImages:
         """The exemplars to train on, or those held out; of one task if it is named."""
-        rows = self.store["held_out"] == held_out
+        rows = self.store["val"] == val
         if task is not None:
             rows &= self.store["task"] == task
         height, width = self.store["shape"].tolist()
@@ -82,11 +82,11 @@ class Memory(nn.Module):
 
     def replayed(self) -> CodedImages | None:
         """The exemplars to train on, if there are any."""
-        return self.part(held_out=False) if len(self) else None
+        return self.part(val=False) if len(self) else None
 
-    def held_out_by_task(self, but: int) -> dict[int, Rows]:
+    def val_by_task(self, but: int) -> dict[int, Rows]:
         """The held-out exemplars of each task that has any, but for one task."""
-        parts = {t: self.part(held_out=True, task=t) for t in self.known() if t != but}
+        parts = {t: self.part(val=True, task=t) for t in self.known() if t != but}
         return {t: part for t, part in parts.items() if len(part)}
 
     def _put(self, files: list[Tensor]) -> None:
@@ -95,13 +95,13 @@ class Memory(nn.Module):
 
     def _rows(self, chosen: Tensor) -> tuple[list[Tensor], Tensor]:
         files = self.store["files"].split(self.store["sizes"].tolist())
-        return [files[i] for i in chosen.nonzero().flatten()], self.store["held_out"][chosen]
+        return [files[i] for i in chosen.nonzero().flatten()], self.store["val"][chosen]
 
     def _offer(self, task: Task) -> tuple[list[Tensor], Tensor]:
         """Files of the images that the task may keep, the first in front, and which of them are held out."""
         most = self._most(task)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + task.index)
-        reserved = min(len(task.val), round(most * self.held_out)) if most > 1 else 0
+        reserved = min(len(task.val), round(most * self.val)) if most > 1 else 0
         learned = min(len(task.train), most - reserved)
         reserved = min(len(task.val), most - learned)
         files, places = [], []
@@ -150,7 +150,7 @@ class UniformMemory(Memory):
         joined = Joined((task.train, task.val))
         files = self._rows(stay)[0] if len(self) else []
         self._put(files + [encode(joined[i].image, self.coding) for i in come.tolist()])
-        columns = {"key": new[come], "task": torch.full((len(come),), task.index), "held_out": held}
+        columns = {"key": new[come], "task": torch.full((len(come),), task.index), "val": held}
         for name, column in columns.items():
             self.store[name] = torch.cat([self.store[name][stay], column]) if name in self.store else column
         self.store["shape"] = torch.tensor(task.train[0].image.shape[-2:])

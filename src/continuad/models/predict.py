@@ -53,9 +53,9 @@ def predict_files(
         image = torch.from_numpy(to_array(picture, detector.image_size))[None]
         found = strategy.predict(image.to(detector.device), task)
         known = int(found.task[0]) if found.task is not None else None
-        limits = strategy.limits(known if task is None else task)
+        thresholds = strategy.thresholds(known if task is None else task)
         scores, maps = found.score.cpu().numpy(), found.map.cpu().numpy()
-        flagged, masks = detector.rule.decide(scores, maps, limits)
+        flagged, masks = detector.rule.decide(scores, maps, thresholds)
         anomaly_map = np.asarray(Image.fromarray(maps[0]).resize(picture.size, Image.Resampling.BILINEAR))
         mask = np.asarray(Image.fromarray(masks[0]).resize(picture.size, Image.Resampling.NEAREST))
         yield Verdict(path, float(scores[0]), bool(flagged[0]), anomaly_map, mask, known)

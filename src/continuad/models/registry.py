@@ -59,9 +59,9 @@ def make_strategy(text: str, detector: Detector, **options: Any) -> Strategy:
     name, value = split_value(text)
     found = find_strategy(name)
     if name == "combined":
-        options = {"strategies": value, **options} if value else options
+        options = {"strategies": value or "replay", **options}
         seed = options.get("seed", 0)
-        members = [make_strategy(one, detector, seed=seed) for one in options.get("strategies", "").split("+") if one]
+        members = [make_strategy(one, detector, seed=seed) for one in options["strategies"].split("+")]
         return _construct(found, name, {"detector": detector, "members": members, **options})
     written = dict(_written(found, part, text) for part in value.split(":") if part)
     return _construct(found, name, {"detector": detector, **options, **written})

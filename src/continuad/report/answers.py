@@ -181,10 +181,10 @@ def not_available(rows: pd.DataFrame, means: pd.DataFrame, settings: dict[str, A
         said.append("Task accuracy: in the scenario task the product is given to every strategy that can use it.")
     elif who := _without(means, "task_accuracy"):
         said.append(f"Task accuracy and metrics with the product given, for {who}: these do not infer the product.")
-    if settings.get("unknown") and (who := _without(means, "unknown_auroc")):
+    if settings.get("unknown") and (who := _without(means, "open_set_auroc")):
         said.append(
             f"Unknown products told apart, for {who}: measured after the last product, by how far an image lies from "
-            "the known ones in a pooled router; strategies that have none say nothing of it."
+            "the known ones in a pooled task_inference; strategies that have none say nothing of it."
         )
     return said
 

@@ -19,7 +19,7 @@ METRICS = {
     "negative is forgetting.",
     "relative_gap": "How far a strategy's mean lies below that of a separate model per product, as a share of it (δ).",
     "task_accuracy": "Share of test images that the model took for the right product.",
-    "unknown_auroc": "How likely an image of a product that was never learned seems stranger than one of a known "
+    "open_set_auroc": "How likely an image of a product that was never learned seems stranger than one of a known "
     "product; 0.5 is chance.",
     "oracle": "A metric with the true product given, so that the cost of wrong guesses shows.",
     "train_seconds": "Time to learn all products, one after another.",

@@ -18,7 +18,7 @@ from continuad.report.drawing import inline_svg
 from continuad.report.figures import Drawing, final_products
 from continuad.report.glossary import METRICS
 from continuad.report.pictures import Product, gradient
-from continuad.report.tables import ROUTING, best_metric, matrix, over_seeds
+from continuad.report.tables import TASK_INFERENCE, best_metric, matrix, over_seeds
 from continuad.report.thesis import Table, comparison_table, thesis_table
 
 
@@ -84,8 +84,8 @@ def render(
         "gradient": gradient(),
         "product_tables": _product_tables(rows, summary),
         "numbers": _numbers(rows, means),
-        "routing": _routing(means, metric),
-        "unknown_seen": bool(means["unknown_auroc"].notna().any()),
+        "task_inference": _routing(means, metric),
+        "open_set_seen": bool(means["open_set_auroc"].notna().any()),
         "missing": not_available(rows, means, settings),
         "settings": settings_parts(settings),
         "metrics": [(style.metric_name(key), text) for key, text in METRICS.items()],
@@ -157,16 +157,16 @@ def _numbers(rows: pd.DataFrame, means: pd.DataFrame) -> dict[str, Any]:
 
 def _routing(means: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
     """Strategies that infer the product: how often they were right, and what wrong routes cost."""
-    oracle, known = f"oracle_{metric}", [name for name in ROUTING if name in means]
-    told = means[oracle] if oracle in means else pd.Series(float("nan"), index=means.index)
+    oracle, known = f"oracle_{metric}", [name for name in TASK_INFERENCE if name in means]
+    task_given = means[oracle] if oracle in means else pd.Series(float("nan"), index=means.index)
     chosen = means[means[known].notna().any(axis=1)]
     return [
         {
             "detector": line["detector"],
             "strategy": line["strategy"],
-            **{name: line[name] for name in ROUTING},
+            **{name: line[name] for name in TASK_INFERENCE},
             "inferred": line[metric] if pd.notna(line["task_accuracy"]) else float("nan"),
-            "told": told[at],
+            "task_given": task_given[at],
         }
         for at, line in chosen.iterrows()
     ]

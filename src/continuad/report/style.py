@@ -20,7 +20,7 @@ METRIC_NAMES = {
     "pixel_f1": "Pixel F1 (own limit)",
     "pixel_ap": "Pixel AP",
     "pixel_aupro": "AUPRO",
-    "unknown_auroc": "Unknown AUROC",
+    "open_set_auroc": "Unknown AUROC",
 }
 
 # The thesis's column order. A strategy that is not named here follows, alphabetically.

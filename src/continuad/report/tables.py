@@ -11,13 +11,13 @@ from continuad.report.style import QUALITY, strategy_key
 
 KEYS = ("detector", "strategy", "seed", "order")
 _CONTINUAL = ("forgetting", "relative_forgetting", "relative_gap", "backward_transfer", "intransigence")
-ROUTING = (
+TASK_INFERENCE = (
     "task_accuracy",
     "task_accuracy_pooled",
     "task_accuracy_lowest",
-    "routing_ms_pooled",
-    "routing_ms_lowest",
-    "unknown_auroc",
+    "task_inference_ms_pooled",
+    "task_inference_ms_lowest",
+    "open_set_auroc",
 )
 CHANCE = {"image_auroc": 0.5, "pixel_auroc": 0.5}
 """What a model that has learned nothing reaches: the baseline of forward transfer."""
@@ -94,7 +94,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     columns = ["run", *KEYS, "tasks", *QUALITY, *oracle]
     columns += [f"{kind}_{metric}" for kind in _CONTINUAL for metric in QUALITY]
     columns += [f"forward_transfer_{metric}" for metric in CHANCE]
-    columns += [*ROUTING, "train_seconds", *_COSTS]
+    columns += [*TASK_INFERENCE, "train_seconds", *_COSTS]
     table = pd.DataFrame(lines).reindex(columns=columns)
     rank = table["strategy"].map(strategy_key)
     order = table.assign(rank=rank).sort_values(["detector", "rank", "seed", "order"], kind="stable").index
@@ -133,7 +133,7 @@ def _line(
         if metric.startswith("oracle_"):
             line[metric] = continual.average(matrix(part, metric, run)[0])
     final = part[part["after_task"] == last]
-    line |= {name: _final(final, name) for name in (*ROUTING, *_COSTS)}
+    line |= {name: _final(final, name) for name in (*TASK_INFERENCE, *_COSTS)}
     line["train_seconds"] = part.loc[part["metric"] == "train_seconds", "value"].sum(min_count=1)
     return line
 

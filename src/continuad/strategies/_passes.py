@@ -114,10 +114,10 @@ def drawn(images: Images, count: int) -> Tensor:
     return images.__getitems__(chosen).image
 
 
-def spring(detector: Detector, kept: Stats, strength: float) -> Tensor | float:
-    """strength/2 * sum F (w - a)^2 with what is kept as "stiffness/NAME" and "anchor/NAME"; 0.0 if nothing is."""
-    stiffness, anchor = kept.under("stiffness/"), kept.under("anchor/")
-    if not stiffness or not strength:
+def quadratic_penalty(detector: Detector, kept: Stats, strength: float) -> Tensor | float:
+    """strength/2 * sum F (w - a)^2 with what is kept as "importance/NAME" and "anchor/NAME"; 0.0 if nothing is."""
+    importance, anchor = kept.under("importance/"), kept.under("anchor/")
+    if not importance or not strength:
         return 0.0
-    energies = [(stiffness[n] * (w - anchor[n]).square()).sum() for n, w in detector.weights().items()]
+    energies = [(importance[n] * (w - anchor[n]).square()).sum() for n, w in detector.weights().items()]
     return strength / 2 * torch.stack(energies).sum()

@@ -10,7 +10,7 @@ from continuad.memory.codec import Coding
 from continuad.memory.replay import Memory
 
 
-class Rehearsal(Strategy):
+class WithExemplars(Strategy):
     """Keeps exemplars of every task, and learns and calibrates on them. Set `data = Strategy.data` to calibrate alone.
 
     Args:
@@ -32,7 +32,7 @@ class Rehearsal(Strategy):
 
     def calibration(self, task: Task) -> dict[int, Rows]:
         """Held-out images of the task, and of those of which any are remembered."""
-        return {task.index: task.val} | self.memory.held_out_by_task(but=task.index)
+        return {task.index: task.val} | self.memory.val_by_task(but=task.index)
 
     def after(self, task: Task) -> None:
         """Take exemplars of the task."""

@@ -8,9 +8,9 @@ from continuad.core.detector import Detector
 from continuad.core.state import Stats
 
 
-class Experts(nn.Module):
+class Snapshots(nn.Module):
     """Snapshots of a detector, one a task. Statistics are shared with the snapshot, not copied, when it is
-    put back, so asking another expert costs next to nothing. Not for concurrent use on one detector."""
+    put back, so asking another snapshot costs next to nothing. Not for concurrent use on one detector."""
 
     def __init__(self, detector: Detector):
         super().__init__()
@@ -18,14 +18,14 @@ class Experts(nn.Module):
         self.kept = Stats()
 
     def keep(self, task: int, detector: Detector) -> None:
-        """Remember what the detector has just learned as that task's expert."""
+        """Remember what the detector has just learned as that task's snapshot."""
         for name, value in detector.learned().items():
             self.kept[f"{task}/{name}"] = value
 
     def known(self) -> list[int]:
-        """Tasks that have an expert, in order."""
+        """Tasks that have an snapshot, in order."""
         return sorted({int(name.split("/")[0]) for name in self.kept})
 
     def show(self, task: int, detector: Detector) -> None:
-        """Put that task's expert into the detector."""
+        """Put that task's snapshot into the detector."""
         detector.restore(self.kept.under(f"{task}/"))

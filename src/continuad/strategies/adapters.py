@@ -13,11 +13,11 @@ from continuad.core.fit import seed_of
 from continuad.core.strategy import Progress
 from continuad.core.types import Task
 from continuad.errors import ContinuadError
-from continuad.strategies._task_inference import Routed
+from continuad.strategies._task_inference import TaskInferring
 from continuad.vision.backbones import DEFAULT, Precision
 
 
-class Adapters(Routed):
+class Adapters(TaskInferring):
     """The first task learns all weights; they are the base, which no later task moves. A later task sees every matrix
     W of it as W + U V, with U of `rank` columns and V of `rank` rows, and learns those. U starts at 0, so a task
     starts from the base. What a task was when it was learned, it stays, bit for bit.
@@ -27,7 +27,7 @@ class Adapters(Routed):
 
     Args:
         rank: columns of U.
-        backbone, weights_file, precision, download: the router's, as in pertask.
+        backbone, weights_file, precision, download: the task_inference's, as in pertask.
     """
 
     def __init__(

@@ -6,10 +6,10 @@ from continuad.core.detector import Detector
 from continuad.core.strategy import Strategy
 from continuad.memory.codec import Coding
 from continuad.strategies._passes import drawn, loss_gradients
-from continuad.strategies._replay import Rehearsal
+from continuad.strategies._replay import WithExemplars
 
 
-class Agem(Rehearsal):
+class Agem(WithExemplars):
     """Where the new images' gradient g and the gradient r of some exemplars disagree (g . r < 0), what disagrees is
     taken out of it: g - (g . r)/(r . r) r. Exemplars are looked at, not learned.
 

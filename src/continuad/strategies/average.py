@@ -12,7 +12,7 @@ class Average(Strategy):
     """After task i (from 0): M = M i/(i+1) + M_i /(i+1), and the same for the covariance.
 
     Memory stays that of one task. Unlike `accumulate` it weighs tasks equally whatever their size and drops
-    the spread between the tasks' means, so the result is not the Gaussian of all images. The limits are set
+    the spread between the tasks' means, so the result is not the Gaussian of all images. The thresholds are set
     on the newest task's held-out images, the only ones at hand.
     """
 
@@ -33,7 +33,7 @@ class Average(Strategy):
         return super().learn(task, progress)
 
     def after(self, task: Task) -> None:
-        """Blend, and set the limits anew for the blended model."""
+        """Blend, and set the thresholds anew for the blended model."""
         before, self.before = self.before, None
         now = self.detector.moments()
         if before is None or now is None:

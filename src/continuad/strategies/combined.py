@@ -26,7 +26,7 @@ class Combined(Strategy):
         ContinuadError: a strategy that cannot be combined, or two that replay.
     """
 
-    def __init__(self, detector: Detector, members: Sequence[Strategy] = (), strategies: str = "", seed: int = 0):
+    def __init__(self, detector: Detector, members: Sequence[Strategy] = (), strategies: str = "replay", seed: int = 0):
         super().__init__(detector, seed)
         self.strategies = strategies
         self.members = nn.ModuleList(members)
@@ -35,7 +35,7 @@ class Combined(Strategy):
         for member, part in zip(self._members(), strategies.split("+"), strict=True):
             if member.statistics != self.statistics:
                 raise ContinuadError(f"strategy '{part}' treats statistics in its own way and cannot be combined")
-            if alone := [n for n in ("view", "learn", "predict", "limits") if _overrides(member, n)]:
+            if alone := [n for n in ("view", "learn", "predict", "thresholds") if _overrides(member, n)]:
                 raise ContinuadError(f"strategy '{part}' has its own way to {alone[0]} and cannot be combined")
         if sum(_overrides(member, "data") for member in self._members()) > 1:
             raise ContinuadError(f"'{strategies}': only one of them can replay images")

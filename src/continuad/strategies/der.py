@@ -8,10 +8,10 @@ from continuad.core.detector import Detector
 from continuad.core.types import Task
 from continuad.memory.codec import Coding
 from continuad.strategies._passes import drawn, keep_answers, moved_answers
-from continuad.strategies._replay import Rehearsal
+from continuad.strategies._replay import WithExemplars
 
 
-class Der(Rehearsal):
+class Der(WithExemplars):
     """Replay, and strength * `Detector.distance`(f(x), f_old(x)) on a further batch of exemplars a step, as in DER++.
 
     The original keeps its answers beside every exemplar. A detector's answers are maps many times larger than the

@@ -11,7 +11,7 @@ from continuad.core.detector import Detector
 from continuad.core.fit import seed_of
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
-from continuad.strategies._passes import Gradients, importance, own_loss, spring
+from continuad.strategies._passes import Gradients, importance, own_loss, quadratic_penalty
 
 SAMPLES = 100  # images a task from which the Fisher information is taken
 
@@ -36,7 +36,7 @@ class Ewc(Strategy):
 
     def penalty(self, images: Tensor) -> Tensor | float:
         """The springs' energy."""
-        return spring(self.detector, self.kept, self.strength)
+        return quadratic_penalty(self.detector, self.kept, self.strength)
 
     def after(self, task: Task) -> None:
         """Measure the task's Fisher information and tie its springs to those before."""
@@ -48,19 +48,19 @@ class Ewc(Strategy):
 
     def _tie(self, fisher: Gradients) -> None:
         weights = self.detector.weights()
-        for name, stiffness in fisher.items():
+        for name, newest_importance in fisher.items():
             newest = weights[name].detach()
             before, anchor = self._before(name, newest)
-            total = before + stiffness
-            pull = (before * anchor + stiffness * newest) / total.clamp_min(torch.finfo(total.dtype).tiny)
-            self.kept[f"stiffness/{name}"] = total
+            total = before + newest_importance
+            pull = (before * anchor + newest_importance * newest) / total.clamp_min(torch.finfo(total.dtype).tiny)
+            self.kept[f"importance/{name}"] = total
             self.kept[f"anchor/{name}"] = torch.where(total > 0, pull, newest)
 
     def _before(self, name: str, newest: Tensor) -> tuple[Tensor, Tensor]:
         """Stiffness and anchor of the springs so far."""
-        if f"stiffness/{name}" not in self.kept:
+        if f"importance/{name}" not in self.kept:
             return torch.zeros_like(newest), newest
-        return self.kept[f"stiffness/{name}"], self.kept[f"anchor/{name}"]
+        return self.kept[f"importance/{name}"], self.kept[f"anchor/{name}"]
 
 
 class EwcOnline(Ewc):

@@ -11,10 +11,10 @@ from continuad.core.detector import Detector
 from continuad.core.strategy import Strategy
 from continuad.memory.codec import Coding
 from continuad.strategies._passes import drawn, loss_gradients
-from continuad.strategies._replay import Rehearsal
+from continuad.strategies._replay import WithExemplars
 
 
-class Gem(Rehearsal):
+class Gem(WithExemplars):
     """The gradient g is replaced by the nearest one that agrees with the gradient of every earlier task's exemplars:
     the quadratic programme min |g' - g|^2 with g'. r_t >= 0 for all t, solved exactly. Exemplars are looked at, not
     learned.
@@ -53,7 +53,7 @@ class Gem(Rehearsal):
             weight.grad = part.view_as(weight).contiguous()
 
     def _reference(self, task: int, weights: dict[str, torch.nn.Parameter]) -> Tensor | None:
-        exemplars = self.memory.part(held_out=False, task=task)
+        exemplars = self.memory.part(val=False, task=task)
         if not len(exemplars):
             return None
         found = loss_gradients(self.detector, drawn(exemplars, self.sample or self.detector.batch_size))

@@ -8,10 +8,10 @@ from continuad.core.detector import Detector
 from continuad.core.types import ImageSet
 from continuad.memory.codec import Coding
 from continuad.memory.replay import Memory
-from continuad.strategies._replay import Rehearsal
+from continuad.strategies._replay import WithExemplars
 
 
-class Herding(Rehearsal):
+class Herding(WithExemplars):
     """As replay, but each next exemplar is the image that brings the mean of those chosen closest to the mean of
     all the task's images, in the detector's own pooled features just after it learned the task.
 

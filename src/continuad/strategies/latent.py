@@ -16,7 +16,7 @@ from continuad.errors import ContinuadError
 from continuad.memory.replay import equal_shares
 from continuad.vision.backbones import Backbone
 
-HELD_OUT = 0.1  # share of a task's exemplars that sets limits and is not learned
+VAL_SHARE = 0.1  # share of a task's exemplars that sets thresholds and is not learned
 
 
 class Latent(Strategy):
@@ -61,11 +61,11 @@ class Latent(Strategy):
 
     @torch.no_grad()
     def after(self, task: Task) -> None:
-        """Take exemplars of the task, let the others' shares shrink, and set limits on held-out ones of all tasks."""
+        """Take exemplars of the task, let the others' shares shrink, and set thresholds on val ones of all."""
         available = {t: (self._count("learned", t), self._count("held", t)) for t in self._known()}
         available[task.index] = len(task.train), len(task.val)
         for t, share in equal_shares({t: sum(both) for t, both in available.items()}, self.exemplars).items():
-            held = max(1, round(HELD_OUT * share), share - available[t][0])
+            held = max(1, round(VAL_SHARE * share), share - available[t][0])
             for part, images, most in (("learned", task.train, share - held), ("held", task.val, held)):
                 if t == task.index:
                     self._take(part, t, images, most)
@@ -86,10 +86,10 @@ class Latent(Strategy):
         for name, level in self.kept.under(f"{part}/{task}/").items():
             self.kept[f"{part}/{task}/{name}"] = level[:most].clone()
 
-    def set_limits(self, held_out: Mapping[int, Iterable[Batch]]) -> None:
+    def set_thresholds(self, val: Mapping[int, Iterable[Batch]]) -> None:
         """Of every task, by what stands in for its held-out images."""
-        earlier = {t: map(self._held_out_of, [t]) for t in self._known() if t not in held_out}
-        super().set_limits({**earlier, **held_out})
+        earlier = {t: map(self._held_out_of, [t]) for t in self._known() if t not in val}
+        super().set_thresholds({**earlier, **val})
 
     def _held_out(self, task: Task) -> Iterator[Batch]:
         """Held-out images of the task, and stand-ins for those of the tasks before."""

@@ -9,7 +9,7 @@ from continuad.core.detector import Detector
 from continuad.core.fit import seed_of
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
-from continuad.strategies._passes import importance, spring
+from continuad.strategies._passes import importance, quadratic_penalty
 
 SAMPLES = 100  # images a task from which the importance is taken
 
@@ -33,7 +33,7 @@ class Mas(Strategy):
 
     def penalty(self, images: Tensor) -> Tensor | float:
         """The springs' energy."""
-        return spring(self.detector, self.kept, self.strength)
+        return quadratic_penalty(self.detector, self.kept, self.strength)
 
     def after(self, task: Task) -> None:
         """Add the task's importance, and tie all springs to the weights as they are now."""
@@ -41,9 +41,9 @@ class Mas(Strategy):
             return
         seed = seed_of(self.seed, task.index)
         for name, found in importance(self.detector, task.train, self._size_of_answers, SAMPLES, 1, seed).items():
-            if f"stiffness/{name}" in self.kept:
-                found = found + self.kept[f"stiffness/{name}"]
-            self.kept[f"stiffness/{name}"] = found
+            if f"importance/{name}" in self.kept:
+                found = found + self.kept[f"importance/{name}"]
+            self.kept[f"importance/{name}"] = found
             self.kept[f"anchor/{name}"] = self.detector.weights()[name].detach().clone()
 
     def _size_of_answers(self, images: Tensor) -> Tensor:

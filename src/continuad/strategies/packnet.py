@@ -9,11 +9,11 @@ from continuad.core.detector import Detector
 from continuad.core.strategy import Progress
 from continuad.core.types import Task
 from continuad.errors import ContinuadError
-from continuad.strategies._task_inference import Routed
+from continuad.strategies._task_inference import TaskInferring
 from continuad.vision.backbones import DEFAULT, Precision
 
 
-class PackNet(Routed):
+class PackNet(TaskInferring):
     """A task learns with all weights that no task owns, beside the fixed ones of earlier tasks. At half of its steps
     the largest `share` of the free weights of every layer become its own; the others are set to 0 and wait for the
     next task. In the second half only its own weights learn on, without them. An image of a task is seen with the
@@ -24,7 +24,7 @@ class PackNet(Routed):
 
     Args:
         share: of the free weights that a task takes. With 0.5 the fifth task gets 3 % of all.
-        backbone, weights_file, precision, download: the router's, as in pertask.
+        backbone, weights_file, precision, download: the task_inference's, as in pertask.
     """
 
     def __init__(

@@ -2,10 +2,10 @@
 
 from continuad.core.detector import Detector
 from continuad.memory.codec import Coding
-from continuad.strategies._replay import Rehearsal
+from continuad.strategies._replay import WithExemplars
 
 
-class Replay(Rehearsal):
+class Replay(WithExemplars):
     """Images of earlier tasks, drawn at random: a fixed number or fixed bytes in all, in equal shares, or a share of
     every task. A gradient detector gets as many replayed images a step as new ones; a statistics detector starts
     again from new images and exemplars.

@@ -3,10 +3,10 @@
 from continuad.core.detector import Detector
 from continuad.memory.codec import Coding
 from continuad.memory.replay import UniformMemory
-from continuad.strategies._replay import Rehearsal
+from continuad.strategies._replay import WithExemplars
 
 
-class Reservoir(Rehearsal):
+class Reservoir(WithExemplars):
     """As replay, but tasks share the memory in proportion to their images: after N images each is in it with
     probability `exemplars` / N. No one has to know how many tasks or images there will be.
 

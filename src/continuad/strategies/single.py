@@ -7,7 +7,7 @@ from continuad.core.detector import Detector
 from continuad.core.strategy import Progress, Strategy
 from continuad.core.types import Prediction, Task
 from continuad.errors import ContinuadError
-from continuad.strategies._snapshots import Experts
+from continuad.strategies._snapshots import Snapshots
 
 
 class Single(Strategy):
@@ -19,21 +19,21 @@ class Single(Strategy):
 
     def __init__(self, detector: Detector, seed: int = 0):
         super().__init__(detector, seed)
-        self.experts = Experts(detector)
+        self.snapshots = Snapshots(detector)
 
     def learn(self, task: Task, progress: Progress | None = None) -> int:
         """Learn a model of its own for the task."""
-        self.detector.restore(self.experts.fresh)
+        self.detector.restore(self.snapshots.fresh)
         return super().learn(task, progress)
 
     def after(self, task: Task) -> None:
         """Keep it."""
-        self.experts.keep(task.index, self.detector)
+        self.snapshots.keep(task.index, self.detector)
 
     @torch.no_grad()
     def predict(self, images: Tensor, task: int | None = None) -> Prediction:
         """The raw prediction of the task's own model."""
         if task is None:
             raise ContinuadError("strategy 'single' must be told the task of an image; use 'pertask' to infer it")
-        self.experts.show(task, self.detector)
+        self.snapshots.show(task, self.detector)
         return self.detector.predict(images)

@@ -70,7 +70,7 @@ class Backbone(Frozen):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Feature maps of uint8 images (B, 3, H, W): a (B, C, H/stride, W/stride) float32 each level.
 
-        The answer to the last tensor is remembered: a router and several experts ask about the same images
+        The answer to the last tensor is remembered: a task_inference and several snapshots ask about the same images
         in turn. Treat it as read-only.
         """
         last = self._last

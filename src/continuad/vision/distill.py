@@ -25,7 +25,7 @@ GREY = 0.1  # share of pictures without colour
 
 
 @dataclass(frozen=True)
-class Lesson:
+class DistillConfig:
     """How a teacher is made.
 
     Attributes:
@@ -49,7 +49,7 @@ class Lesson:
     seed: int = 0
 
 
-def distill(lesson: Lesson, out: Path, progress: Callable[[int, int], None] | None = None) -> dict[str, float]:
+def distill(config: DistillConfig, out: Path, progress: Callable[[int, int], None] | None = None) -> dict[str, float]:
     """Write a teacher's weights in half precision to `out`, with a card of how it was made in the file's header.
 
     Killed and started again with the same settings it goes on (`out` with ".part" beside it).
@@ -61,41 +61,41 @@ def distill(lesson: Lesson, out: Path, progress: Callable[[int, int], None] | No
     Raises:
         ContinuadError: no pictures, or a half-made teacher of other settings.
     """
-    backbone = load_backbone(lesson.backbone, lesson.strides, lesson.weights_file, download=lesson.download)
-    pictures = Pictures(lesson.folder, zoom=1.25, grey=GREY)
-    torch.manual_seed(lesson.seed)
-    net = PatchDescription(lesson.size).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.Adam(net.parameters(), lesson.rate)
+    backbone = load_backbone(config.backbone, config.strides, config.weights_file, download=config.download)
+    pictures = Pictures(config.folder, zoom=1.25, grey=GREY)
+    torch.manual_seed(config.seed)
+    net = PatchDescription(config.size).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.Adam(net.parameters(), config.rate)
     half = _Half(net, optimiser)
-    identity = json.loads(json.dumps(asdict(lesson)))
+    identity = json.loads(json.dumps(asdict(config)))
     checkpoint = Checkpoint(out.with_name(out.name + ".part"), identity, refuse_others=True)
     checkpoint.load(half)
-    mean, deviation = _scale(lesson, pictures, backbone)
-    for step in range(len(half.losses), lesson.steps):
-        torch.manual_seed(lesson.seed * 1_000_003 + step + 1)  # a step is the same after a resume
-        large, small = _crops(lesson, pictures)
+    mean, deviation = _scale(config, pictures, backbone)
+    for step in range(len(half.losses), config.steps):
+        torch.manual_seed(config.seed * 1_000_003 + step + 1)  # a step is the same after a resume
+        large, small = _crops(config, pictures)
         target = (_target(backbone(large)) - mean) / deviation
         for group in optimiser.param_groups:
-            group["lr"] = lesson.rate * 0.5 * (1 + math.cos(math.pi * step / lesson.steps))
+            group["lr"] = config.rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
         loss = (net(small) - target).square().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         half.losses.append(float(loss.detach()))
         if progress:
-            progress(step + 1, lesson.steps)
+            progress(step + 1, config.steps)
         checkpoint.keep(half)
-    last = half.losses[-max(1, lesson.steps // 10) :]
+    last = half.losses[-max(1, config.steps // 10) :]
     found = {"loss": sum(last) / len(last), "seconds": checkpoint.seconds}
-    _write(net, out, {**asdict(lesson), **found, "folder": Path(lesson.folder).name})
+    _write(net, out, {**asdict(config), **found, "folder": Path(config.folder).name})
     checkpoint.remove()
     return found
 
 
-def _crops(lesson: Lesson, pictures: Pictures) -> tuple[Tensor, Tensor]:
+def _crops(config: DistillConfig, pictures: Pictures) -> tuple[Tensor, Tensor]:
     """uint8 crops for the backbone, and the same at half the size in [0, 1] for the network that learns."""
-    side = 2 * lesson.crop
-    large = pictures.draw(lesson.batch_size, (side, side))
+    side = 2 * config.crop
+    large = pictures.draw(config.batch_size, (side, side))
     return large, F.avg_pool2d(large / 255, 2)
 
 
@@ -108,10 +108,10 @@ def _target(levels: Sequence[Tensor]) -> Tensor:
     return pooled.mT.unflatten(2, size)
 
 
-def _scale(lesson: Lesson, pictures: Pictures, backbone: Backbone) -> tuple[Tensor, Tensor]:
+def _scale(config: DistillConfig, pictures: Pictures, backbone: Backbone) -> tuple[Tensor, Tensor]:
     """Mean and deviation (384, 1, 1) of every target channel over a sample of crops."""
-    torch.manual_seed(lesson.seed)
-    sample = torch.cat([_target(backbone(_crops(lesson, pictures)[0]))[:, :, ::4, ::4] for _ in range(SAMPLE)])
+    torch.manual_seed(config.seed)
+    sample = torch.cat([_target(backbone(_crops(config, pictures)[0]))[:, :, ::4, ::4] for _ in range(SAMPLE)])
     deviation, mean = torch.std_mean(sample, (0, 2, 3))
     return mean[:, None, None], deviation.clamp_min(1e-6)[:, None, None]
 

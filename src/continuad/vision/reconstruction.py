@@ -26,7 +26,7 @@ Error = Literal["ssim", "l2"]
 
 
 class Rebuilder(Detector):
-    """A detector that compares an image with what it makes of it. It keeps no statistics but its limits."""
+    """A detector that compares an image with what it makes of it. It keeps no statistics but its thresholds."""
 
     def __init__(self, image_size: int | tuple[int, int], width: float):
         super().__init__(image_size)
@@ -46,7 +46,7 @@ class Rebuilder(Detector):
         Raises:
             ContinuadError: nothing was learned yet, or images of another size.
         """
-        self.check(images, type(self).__name__, self.begun or "pixel_limit" in self.stats)
+        self.check(images, type(self).__name__, self.begun or "pixel_threshold" in self.stats)
         return images
 
 

@@ -26,7 +26,7 @@ class Tiled(Detector):
     step takes one random tile of each picture, so that a batch stays what it was.
 
     Maps are stitched by a mean in which a tile counts less toward its edges, so that no seam is left; the score is the
-    highest of all tiles. Limits are set on whole stitched pictures.
+    highest of all tiles. Thresholds are set on whole stitched pictures.
 
     Args:
         image_size: of the whole picture, side or (H, W).
@@ -58,7 +58,7 @@ class Tiled(Detector):
         for name in inspect.signature(self.kind).parameters:
             if name != "image_size":
                 setattr(self, name, getattr(self.inner, name))
-        self.stats = self.inner.stats  # one store: what is learned lies there, and the limits of whole pictures
+        self.stats = self.inner.stats  # one store: what is learned lies there, and the thresholds of whole pictures
         self.batch_size, self.steps = self.inner.batch_size, self.inner.steps
         rows, columns = (
             starts(whole, part, overlap) for whole, part in zip(self.image_size, self.inner.image_size, strict=True)
@@ -89,7 +89,7 @@ class Tiled(Detector):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Calibrate the detector inside on tiles, then set the limits of whole pictures."""
+        """Calibrate the detector inside on tiles, then set the thresholds of whole pictures."""
         pictures = list(batches)
         self.inner.calibrate(Batch.good(tiles) for tiles in self._tiles(batch.image for batch in pictures))
         super().calibrate(pictures)
@@ -101,7 +101,7 @@ class Tiled(Detector):
         Raises:
             ContinuadError: nothing was learned yet, or images of another size.
         """
-        self.check(images, type(self).__name__, "pixel_limit" in self.stats)
+        self.check(images, type(self).__name__, "pixel_threshold" in self.stats)
         found = [self._one(image) for image in images]
         return Prediction(torch.stack([p.score for p in found]), torch.stack([p.map for p in found]))
 

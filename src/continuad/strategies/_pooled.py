@@ -15,14 +15,14 @@ NONE = -1  # the task of an image that belongs to none of the known ones
 Ask = Callable[[int, Tensor], Prediction]
 
 
-class PooledRouter(nn.Module):
+class PooledTaskInference(nn.Module):
     """Nearest task in globally pooled backbone features: one pass, whatever the number of tasks.
 
     A task is the mean of its good images' pooled features; distances are Euclidean after dividing each
     feature by its deviation within tasks.
 
     Args:
-        backbone, weights_file, precision, download: the router's own pyramid, see `load_backbone` (the same
+        backbone, weights_file, precision, download: the task_inference's own pyramid, see `load_backbone` (the same
             object as the detector's where they agree, so its bytes exist once).
     """
 
@@ -42,12 +42,12 @@ class PooledRouter(nn.Module):
         return torch.cat([level.mean((2, 3)) for level in self.pyramid(images)], 1)
 
     @torch.no_grad()
-    def learn(self, task: int, train: Iterable[Batch], held_out: Iterable[Batch]) -> None:
+    def learn(self, task: int, train: Iterable[Batch], val: Iterable[Batch]) -> None:
         """Remember a task by its good images."""
         z = torch.cat([self.embed(batch.image) for batch in train]).double()
         self.kept[f"{task}/mean"] = z.mean(0).float()
         self.kept[f"{task}/variance"] = z.var(0, correction=0).float()
-        held = torch.cat([self.embed(batch.image) for batch in held_out])
+        held = torch.cat([self.embed(batch.image) for batch in val])
         self.kept[f"{task}/reach"] = ((held - self.kept[f"{task}/mean"]) / self._deviation()).norm(dim=1).max()
 
     def known(self) -> list[int]:
@@ -72,7 +72,7 @@ class PooledRouter(nn.Module):
 
 @torch.no_grad()
 def lowest_sum(tasks: Sequence[int], ask: Ask, images: Tensor) -> Tensor:
-    """The thesis's rule (5.2): the task whose expert's map has the lowest sum. One pass per expert.
+    """The thesis's rule (5.2): the task whose snapshot's map has the lowest sum. One pass per snapshot.
 
     Returns:
         (B,) int64 task of each image.
