@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from continuad.core.batches import in_order
-from continuad.core.strategy import Strategy
+from continuad.core.strategy import InfersTask, Strategy
 from continuad.core.types import Task
 from continuad.metrics.image import f1_from_counts, image_metrics
 from continuad.metrics.pixel import pixel_metrics
@@ -51,7 +51,7 @@ def look(
     """
     with remembering(store):
         scores, maps, tasks = _predict_all(strategy, task, task_given)
-    flagged, decided = strategy.detector.rule.decide(
+    flagged, decided = strategy.calibration.rule.decide(
         scores, maps, strategy.thresholds(task.index if per_task_thresholds else None)
     )
     return Outcome(scores, maps, tasks, flagged, decided)
@@ -133,6 +133,7 @@ def compare_task_inference(strategy: Strategy, task: Task) -> Values:
     """Accuracy and time per image of every task_inference on one task's test images."""
     values: Values = {}
     for task_inference in strategy.infers_task_by:
+        assert isinstance(strategy, InfersTask)
         right, seconds = 0, 0.0
         for batch in in_order(task.test, strategy.detector.batch_size):
             images = batch.image.to(strategy.detector.device)

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from continuad.core.batches import in_order
-from continuad.core.strategy import Strategy
+from continuad.core.strategy import InfersTask, Strategy
 from continuad.core.types import ImageSet, Task
 from continuad.data.product import Product
 from continuad.errors import ContinuadError
 from continuad.metrics.image import image_auroc
-from continuad.strategies._pooled import PooledTaskInference
 from continuad.vision.feature_cache import FeatureStore, remembering
 
 
@@ -37,18 +36,18 @@ def open_set_auroc(
 ) -> float | None:
     """AUROC of telling good images of products never learned from all test images of known ones.
 
-    An image is the stranger the farther it lies from its nearest known task, by pooled task inference. Images of the open_set products come from train and test alike, since none was learned.
+    An image is the stranger the farther it lies from its nearest known task. Images of products that were never
+    learned come from train and test alike.
 
     Returns:
-        0..1; None for a strategy without a pooled task_inference, or where no known product has a test image.
+        0..1; None for a strategy that does not infer tasks, or where no known product has a test image.
     """
-    task_inference = next((module for module in strategy.modules() if isinstance(module, PooledTaskInference)), None)
     seen = [task.test for task in known if len(task.test)]
-    if task_inference is None or not seen:
+    if not isinstance(strategy, InfersTask) or not seen:
         return None
     with remembering(store):
-        near = _distances(strategy, task_inference, seen)
-        far = _distances(strategy, task_inference, [images for task in open_set for images in _good(task)])
+        near = _distances(strategy, seen)
+        far = _distances(strategy, [images for task in open_set for images in _good(task)])
     return image_auroc(np.concatenate([near, far]), np.arange(len(near) + len(far)) >= len(near))
 
 
@@ -56,7 +55,8 @@ def _good(task: Task) -> list[ImageSet]:
     return [task.train, task.val, task.test.subset(np.flatnonzero(~task.test.labels).tolist())]
 
 
-def _distances(strategy: Strategy, task_inference: PooledTaskInference, parts: Sequence[ImageSet]) -> np.ndarray:
+def _distances(strategy: Strategy, parts: Sequence[ImageSet]) -> np.ndarray:
+    assert isinstance(strategy, InfersTask)
     detector = strategy.detector
     batches = (batch.image for part in parts for batch in in_order(part, detector.batch_size))
-    return torch.cat([task_inference(images.to(detector.device))[1] for images in batches]).cpu().numpy()
+    return torch.cat([strategy.task_distance(images.to(detector.device)) for images in batches]).cpu().numpy()

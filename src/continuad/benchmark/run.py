@@ -177,9 +177,7 @@ def _checkpoint(strategy: Strategy, into: Path, stamp: str, task: Task) -> Check
 
 def _learn(strategy: Strategy, task: Task, half: Checkpoint | None, say: Progress | None) -> dict[str, float]:
     began = time.perf_counter()
-    strategy.checkpoint = half
-    steps = strategy.learn(task, say)
-    strategy.checkpoint = None
+    steps = strategy.learn(task, say, half)
     earlier = half.earlier if half else 0.0
     return {"train_seconds": earlier + time.perf_counter() - began, "steps": float(steps)}
 
@@ -217,7 +215,7 @@ def _look_at(
 
 def _unchanged(strategy: Strategy, rows: Rows) -> dict[int, dict[str, float]]:
     """Values that are not measured again until the last task: those of separate models, which stay as they were."""
-    if not strategy.separate or not rows:
+    if not strategy.needs_task or not rows:
         return {}
     before = rows[-1]["after_task"]
     values: dict[int, dict[str, float]] = {}

@@ -6,14 +6,15 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from continuad.core.batches import Images, in_order, one_pass, steps_of
 from continuad.core.checkpoint import Checkpoint, Half
-from continuad.core.detector import Detector
+from continuad.core.detector import TRAINED, Detector, validation_loss_of
+from continuad.core.footprint import held_bytes
 from continuad.core.state import Policy, Stats
 from continuad.errors import ContinuadError, Diverged
 
@@ -29,7 +30,7 @@ class Budget:
     Attributes:
         steps: optimiser steps, whatever the amount of data, so that strategies compare at equal compute.
         epochs: walks through the task's new images; replayed ones add no steps.
-        patience: stop early. After every epoch, and at the end, the loss on the held-out good images is taken;
+        patience: stop early. After every epoch, and at the end, the loss on the good val images is taken;
             learning stops after this many times without a new lowest, and the state with the lowest is kept.
 
     Raises:
@@ -50,6 +51,18 @@ class Budget:
     def in_steps(self, epoch: int, default: int) -> int:
         """Steps in all, for epochs of that many steps."""
         return self.epochs * epoch if self.epochs is not None else self.steps or default
+
+
+class Learned(NamedTuple):
+    """What learning a task took.
+
+    Attributes:
+        steps: optimiser steps, or batches that were absorbed.
+        bytes: the most that detector, optimiser and gradients held at a time, the finished detector included.
+    """
+
+    steps: int
+    bytes: int
 
 
 class Hooks(Protocol):
@@ -76,7 +89,7 @@ def fit(
     budget: Budget,
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
-) -> int:
+) -> Learned:
     """Teach a detector one task.
 
     A statistics detector sees every image once; a gradient detector takes optimiser steps within `budget`.
@@ -85,13 +98,13 @@ def fit(
 
     Args:
         new, old: images of the task, and replayed ones if the strategy keeps any.
-        val: good images for the thresholds and for early stopping.
+        val: good images for calibration and for early stopping.
         seed: of this task.
         checkpoint: where a gradient detector's half-learned task is kept, and continued from.
         progress: called with (steps done, steps in all).
 
     Returns:
-        The number of steps taken.
+        The number of steps taken, and the most bytes that learning held.
 
     Raises:
         Diverged: a loss, a penalty or a weight is no longer finite; what the detector holds is of no use then.
@@ -101,14 +114,17 @@ def fit(
     detector.begin((x.to(detector.device) for x in one_pass(new, old, detector.batch_size)), statistics)
     if detector.learns_by == "statistics":
         taken = _absorb(detector, new, old, seed, progress)
+        held = held_bytes(detector)
     else:
         half = Half(detector, detector.optimiser(), hooks.kept)
         taken = _descend(half, new, old, val, hooks, seed, budget, checkpoint, progress)
+        held = held_bytes(detector, half.optimiser, half.best)
     detector.eval()
     torch.manual_seed(seed_of(seed, taken))
     detector.finish()
-    detector.calibrate(in_order(val, detector.batch_size))
-    return taken
+    detector.stats[TRAINED] = torch.tensor(True, device=detector.device)
+    detector.calibrate(batch.image.to(detector.device) for batch in in_order(val, detector.batch_size))
+    return Learned(taken, max(held, held_bytes(detector)))
 
 
 def seed_of(*parts: int) -> int:
@@ -187,12 +203,12 @@ def _refuse_broken(detector: Detector, **values: Tensor | float) -> None:
 
 @torch.no_grad()
 def _check(half: Half, val: Images, seed: int) -> None:
-    """Take the held-out loss, and keep the state if it is the lowest so far."""
+    """Take the val loss, and keep the state if it is the lowest so far."""
     detector = half.detector
     torch.manual_seed(seed_of(seed))  # the same draws at every check
     detector.eval()
     losses = [
-        float(detector.validation_loss(batch.image.to(detector.device))) * len(batch.image)
+        float(validation_loss_of(detector, batch.image.to(detector.device))) * len(batch.image)
         for batch in in_order(val, detector.batch_size)
     ]
     detector.train()

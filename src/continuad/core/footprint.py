@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from continuad.core.state import Stats
 
@@ -22,6 +23,30 @@ class Footprint(NamedTuple):
 
     architecture: float
     additional: float
+
+
+def held_bytes(*things: object) -> int:
+    """Bytes of distinct tensor storage that can be reached from modules, optimisers, lists and dictionaries, whatever
+    attribute they lie in, gradients included: what a process holds, where `footprint` says what a model is."""
+    sizes: dict[int, int] = {}
+    seen: set[int] = set()
+    waiting = list(things)
+    while waiting:
+        thing = waiting.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, Tensor):
+            storage = thing.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+            waiting.append(thing.grad if thing.is_leaf else None)
+        elif isinstance(thing, dict):
+            waiting += thing.values()
+        elif isinstance(thing, list | tuple):
+            waiting += thing
+        elif isinstance(thing, nn.Module | Optimizer):
+            waiting += vars(thing).values()
+    return sum(sizes.values())
 
 
 def footprint(model: nn.Module) -> Footprint:
