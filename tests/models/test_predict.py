@@ -23,14 +23,15 @@ def taught(tmp_path_factory: pytest.TempPathFactory):
     return stream, strategy
 
 
-def test_bl_091_map_and_mask_have_the_size_of_the_original(taught) -> None:
+def test_map_and_mask_have_the_size_of_the_original(taught) -> None:
     stream, strategy = taught
     found = list(continuad.predict_files(strategy, stream[1].test.paths))
     assert all(v.map.shape == v.mask.shape == (75, 100) for v in found)
-    assert [v.task for v in found] == [1] * len(found)
+    assert [v.task for v in found] == ["cable"] * len(found)
+    assert all(v.anomalous == (v.score > v.threshold) for v in found)
 
 
-def test_bl_101_files_and_batches_score_the_same(taught) -> None:
+def test_files_and_batches_score_the_same(taught) -> None:
     stream, strategy = taught
     batch = next(in_order(stream[0].test, 16))
     together = strategy.predict(batch.image)

@@ -81,9 +81,9 @@ def split_value(text: str) -> tuple[str, str]:
     if "+" in text:
         return "combined", text
     name, _, value = text.partition(":")
-    if "." in name:  # of a module: its class comes next
-        kind, _, value = value.partition(":")
-        name = f"{name}:{kind}"
+    kind, _, rest = value.partition(":")
+    if _file_of(name) not in _files(continuad.strategies) and kind.isidentifier():
+        return f"{name}:{kind}", rest
     return name, value
 
 
@@ -165,6 +165,11 @@ def _all(package: Any, base: type[Kind]) -> dict[str, type[Kind]]:
     return dict(sorted(found, key=lambda pair: pair[0]))
 
 
+def _file_of(name: str) -> str:
+    """The file in which a name of the package's own is looked for: `efficientad-s` in efficientad.py."""
+    return name.partition("-")[0]
+
+
 def _files(package: Any) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
 
@@ -192,7 +197,7 @@ def _find(name: str, base: type[Kind], kind: Literal["detector", "strategy"], pa
         if not (isinstance(found, type) and issubclass(found, base)):
             raise ContinuadError(f"'{name}' is no {kind}: give a class derived from continuad's {base.__name__}")
         return found
-    file = name.partition("-")[0]
+    file = _file_of(name)
     found = _classes(package, file, base) if file in _files(package) else {}
     if name not in found:
         raise ContinuadError(f"unknown {kind} '{name}'; there are {', '.join(_all(package, base))}")

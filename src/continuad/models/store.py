@@ -121,7 +121,9 @@ def load_model(folder: Path | str, trust: Sequence[str] = ()) -> tuple[Strategy,
     folder = Path(folder)
     manifest = read_manifest(folder)
     detector, strategy = manifest["detector"], manifest["strategy"]
-    _refuse_untrusted(folder, [detector["name"], strategy["name"], strategy["options"].get("strategies", "")], trust)
+    written = [strategy["name"], strategy["options"].get("strategies", "")]
+    asked = [split_value(part)[0] for text in written for part in text.split("+")]
+    _refuse_untrusted(folder, [detector["name"].removeprefix(PREFIX), *asked], trust)
     made = make_strategy(
         strategy["name"], make_detector(detector["name"], **detector["options"]), **strategy["options"]
     )
@@ -131,7 +133,7 @@ def load_model(folder: Path | str, trust: Sequence[str] = ()) -> tuple[Strategy,
 
 def _refuse_untrusted(folder: Path, names: Sequence[str], trust: Sequence[str]) -> None:
     """What a file names is data: only the package's own classes, and those trusted by name, are imported."""
-    for name in (split_value(part)[0].removeprefix(PREFIX) for whole in names for part in whole.split("+")):
+    for name in names:
         if ":" in name and name not in trust:
             raise ContinuadError(
                 f"the model in {folder} asks for the class {name}, which is not part of continuad. If you know and "
