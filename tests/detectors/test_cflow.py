@@ -1,4 +1,4 @@
-"""CFLOW-AD: flows that can be undone, their determinants, positions by formula, scaling, and the bug log."""
+"""CFLOW-AD: flows that can be undone, their determinants, positions by formula, scaling."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_map_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert detector.predict(GOOD[:1]).score.item() == pytest.approx(1 - math.exp(-0.5), abs=1e-6)
 
 
-def test_bl_071_an_image_scores_the_same_in_any_company() -> None:
+def test_an_image_scores_the_same_in_any_company() -> None:
     detector = calibrated(moved(small()), GOOD)
     others = torch.from_numpy(images_of(1, 46, defects=False, seed=0).images)
     together = detector.predict(torch.cat([MIXED, others]))
@@ -145,7 +145,7 @@ def test_the_learning_rate_warms_up_and_falls() -> None:
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 100), (97, 131)])
-def test_bl_031_any_size_above_the_minimum(size: tuple[int, int]) -> None:
+def test_any_size_above_the_minimum(size: tuple[int, int]) -> None:
     detector = small(image_size=size)
     images = torch.full((1, 3, *size), 90, dtype=torch.uint8)  # constant, too
     detector.step(images)

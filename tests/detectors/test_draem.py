@@ -1,4 +1,4 @@
-"""DRÆM: the networks of the thesis, hand-computed losses, corruption, sizes, and the bug log."""
+"""DRÆM: the networks of the thesis, hand-computed losses, corruption and sizes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_losses_by_hand() -> None:
     assert float(focal_loss(logits, mask)) == pytest.approx(0.25 * math.log(2), rel=1e-4)
 
 
-def test_bl_065_corruption_stays_inside_its_region_and_range() -> None:
+def test_corruption_stays_inside_its_region_and_range() -> None:
     detector, good = narrow(), torch.full((16, 3, 64, 64), 0.5)
     torch.manual_seed(0)
     corrupted, mask = detector.corrupt(good)
@@ -63,7 +63,7 @@ def test_bl_065_corruption_stays_inside_its_region_and_range() -> None:
 
 
 @pytest.mark.parametrize("size", [(300, 200), (65, 97), (64, 64)])
-def test_bl_063_any_size(size: tuple[int, int]) -> None:
+def test_any_size(size: tuple[int, int]) -> None:
     detector = narrow(size)
     images = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
     detector.train()

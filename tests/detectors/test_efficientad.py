@@ -1,4 +1,4 @@
-"""EfficientAD: the networks of the thesis, hand-computed losses, map scaling, sizes, and the bug log."""
+"""EfficientAD: the networks of the thesis, hand-computed losses, map scaling and sizes."""
 
 from __future__ import annotations
 
@@ -70,19 +70,19 @@ def test_hard_feature_loss_takes_the_hardest_thousandth() -> None:
 
 @pytest.mark.parametrize("padding", [True, False])
 @pytest.mark.parametrize("size", [(64, 64), (64, 100), (97, 131), (256, 512)])
-def test_bl_031_any_size_above_the_minimum(size: tuple[int, int], padding: bool) -> None:
+def test_any_size_above_the_minimum(size: tuple[int, int], padding: bool) -> None:
     detector = learned(noise(1, size), image_size=size, padding=padding)
     taught, student, rebuilt = detector.forward(noise(1, size))
     assert taught.shape[-2:] == student.shape[-2:] == rebuilt.shape[-2:]
     assert detector.predict(noise(1, size)).map.shape == (1, *size)
 
 
-def test_bl_033_too_small_is_refused_at_construction() -> None:
+def test_too_small_is_refused_at_construction() -> None:
     with pytest.raises(ContinuadError, match="at least 64"):
         small(image_size=48)
 
 
-def test_bl_056_equal_quantiles_give_finite_maps_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_equal_quantiles_give_finite_maps_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     detector = small()
     detector.maps = lambda images: (torch.ones(len(images), 64, 64),) * 2  # type: ignore[method-assign]
     with caplog.at_level(logging.WARNING):
@@ -96,7 +96,7 @@ def test_constant_images_give_finite_maps() -> None:
     assert torch.isfinite(detector.predict(noise()).map).all()
 
 
-def test_bl_058_a_saved_model_is_complete(tmp_path: Path) -> None:
+def test_a_saved_model_is_complete(tmp_path: Path) -> None:
     model = Naive(small())
     model.budget = Budget(steps=2)
     model.learn(stream(1)[0])
@@ -105,7 +105,7 @@ def test_bl_058_a_saved_model_is_complete(tmp_path: Path) -> None:
     assert torch.equal(again.predict(noise()).map, model.predict(noise()).map)
 
 
-def test_bl_059_normalised_exactly_once() -> None:
+def test_normalised_exactly_once() -> None:
     detector, seen = learned(noise()), []
     for net in (detector.expert.net, detector.student):
         net.layers[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
@@ -114,7 +114,7 @@ def test_bl_059_normalised_exactly_once() -> None:
         assert x[0, :, 0, 0].tolist() == pytest.approx([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
 
 
-def test_bl_062_calibration_starts_anew_every_time() -> None:
+def test_calibration_starts_anew_every_time() -> None:
     detector = learned(noise())
     before = float(detector.stats["local_high"])
     detector.calibrate([batch_of(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))])

@@ -1,4 +1,4 @@
-"""FastFlow: flows that can be undone, their determinants, the loss and map by hand, shuffles, and the bug log."""
+"""FastFlow: flows that can be undone, their determinants, the loss and map by hand, shuffles."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_an_image_scores_the_same_in_any_company() -> None:
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 100), (97, 131)])
-def test_bl_031_any_size_above_the_minimum(size: tuple[int, int]) -> None:
+def test_any_size_above_the_minimum(size: tuple[int, int]) -> None:
     detector = small(image_size=size)
     images = torch.full((1, 3, *size), 90, dtype=torch.uint8)  # constant, too
     detector.step(images)

@@ -66,7 +66,7 @@ def test_remembered_features_follow_the_images() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_bl_104_weights_come_from_a_path_without_internet(tmp_path: Path, suffix: str) -> None:
+def test_weights_come_from_a_path_without_internet(tmp_path: Path, suffix: str) -> None:
     net = timm.create_model("resnet18")
     path = tmp_path / f"weights{suffix}"
     save_file(net.state_dict(), path) if suffix == ".safetensors" else torch.save(net.state_dict(), path)

@@ -60,7 +60,7 @@ def test_the_encoder_is_the_published_one() -> None:
 
 @each
 @pytest.mark.parametrize("size", [(32, 32), (64, 100), (97, 131)])
-def test_bl_031_any_size_above_the_minimum(kind: type[Rebuilder], size: tuple[int, int]) -> None:
+def test_any_size_above_the_minimum(kind: type[Rebuilder], size: tuple[int, int]) -> None:
     detector = small(kind, size)
     detector.begin([], "restart")
     detector.step(noise(2, size)).backward()  # type: ignore[union-attr]
@@ -70,7 +70,7 @@ def test_bl_031_any_size_above_the_minimum(kind: type[Rebuilder], size: tuple[in
 
 
 @each
-def test_bl_035_refusals(kind: type[Rebuilder]) -> None:
+def test_refusals(kind: type[Rebuilder]) -> None:
     with pytest.raises(ContinuadError, match="at least 32"):
         small(kind, 31)
     with pytest.raises(ContinuadError, match="above 0"):
@@ -78,7 +78,7 @@ def test_bl_035_refusals(kind: type[Rebuilder]) -> None:
 
 
 @each
-def test_bl_100_an_untrained_model_and_another_size_are_refused(kind: type[Rebuilder]) -> None:
+def test_an_untrained_model_and_another_size_are_refused(kind: type[Rebuilder]) -> None:
     detector = small(kind)
     with pytest.raises(ContinuadError, match="not trained yet"):
         detector.predict(noise())
@@ -88,7 +88,7 @@ def test_bl_100_an_untrained_model_and_another_size_are_refused(kind: type[Rebui
 
 
 @each
-def test_bl_021_bl_101_scores_repeat_in_any_company(kind: type[Rebuilder]) -> None:
+def test_scores_repeat_in_any_company(kind: type[Rebuilder]) -> None:
     model = learned(kind)
     together = model.predict(noise())
     torch.manual_seed(3)
@@ -119,7 +119,7 @@ def test_a_saved_model_is_complete(kind: type[Rebuilder], tmp_path: Path) -> Non
 
 
 @each
-def test_bl_105_the_seed_decides(kind: type[Rebuilder]) -> None:
+def test_the_seed_decides(kind: type[Rebuilder]) -> None:
     torch.manual_seed(9)
     a, b, other = small(kind, seed=1), small(kind, seed=1), small(kind, seed=2)
     for detector in (a, b, other):

@@ -86,7 +86,7 @@ def test_maps_of_two_tiles_blend_over_their_overlap() -> None:
     assert ramp[28:33].tolist() == pytest.approx([0, 0.25, 0.5, 0.75, 1])
 
 
-def test_bl_107_tiling_has_an_effect() -> None:
+def test_tiling_has_an_effect() -> None:
     """The detector inside sees tiles and nothing else, all of every picture."""
     model = Naive(tiled(Brightness)(LARGE, tile=SIZE, overlap=0))
     model.learn(TASKS[0])

@@ -18,7 +18,7 @@ from continuad.benchmark.grouping import group_sizes, lessons_of
 from continuad.benchmark.open_set import open_set_auroc
 from continuad.benchmark.scenario import per_task_thresholds, task_is_given
 from continuad.core.checkpoint import Checkpoint
-from continuad.core.footprint import footprint
+from continuad.core.footprint import footprint, learning_peak
 from continuad.core.strategy import Progress, Strategy
 from continuad.core.types import Task
 from continuad.errors import ContinuadError
@@ -228,6 +228,7 @@ def _unchanged(strategy: Strategy, rows: Rows) -> dict[int, dict[str, float]]:
 def _costs(strategy: Strategy, product: Task, task_given: bool) -> dict[str, float]:
     weight = footprint(strategy)
     values = {"architecture_mb": weight.architecture, "additional_mb": weight.additional}
+    values["learning_mb"] = learning_peak(strategy)
     if len(product.test):
         values["inference_ms"] = inference_ms(strategy, product, task_given)
     return values

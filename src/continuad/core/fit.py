@@ -119,6 +119,7 @@ def fit(
         half = Half(detector, detector.optimiser(), hooks.kept)
         taken = _descend(half, new, old, val, hooks, seed, budget, checkpoint, progress)
         held = held_bytes(detector, half.optimiser, half.best)
+        half.optimiser.zero_grad()
     detector.eval()
     torch.manual_seed(seed_of(seed, taken))
     detector.finish()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -47,6 +47,20 @@ def held_bytes(*things: object) -> int:
         elif isinstance(thing, nn.Module | Optimizer):
             waiting += vars(thing).values()
     return sum(sizes.values())
+
+
+class Learner(Protocol):
+    """A strategy, as far as its memory is concerned."""
+
+    detector: nn.Module
+    learning_bytes: int
+
+
+def learning_peak(strategy: Learner) -> float:
+    """Megabytes that learning the newest task held at most: the model, where tasks start from, collected patches,
+    gradients and optimiser state. Images and activations come on top."""
+    beside = held_bytes(strategy) - held_bytes(strategy.detector)
+    return (beside + max(strategy.learning_bytes, held_bytes(strategy.detector))) / MEGABYTE
 
 
 def footprint(model: nn.Module) -> Footprint:
