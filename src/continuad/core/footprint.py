@@ -52,8 +52,10 @@ def held_bytes(*things: object) -> int:
 class Learner(Protocol):
     """A strategy, as far as its memory is concerned."""
 
-    detector: nn.Module
     learning_bytes: int
+
+    @property
+    def detector(self) -> nn.Module: ...
 
 
 def learning_peak(strategy: Learner) -> float:

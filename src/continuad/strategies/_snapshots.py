@@ -57,6 +57,7 @@ class Snapshots(nn.Module):
         self.kept = Stats()
         self._detector = (detector,)  # in a tuple, so that it is not a module of this one as well
         self._views: dict[int, Detector] = {}
+        self.register_load_state_dict_post_hook(_lay_out)
 
     def keep(self, task: int) -> None:
         """Remember what the detector has just learned as that task's snapshot."""
@@ -77,6 +78,12 @@ class Snapshots(nn.Module):
         self._views = {}
         return self
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
-        self._views = {}
+
+def _lay_out(loaded: Snapshots, _: object) -> None:
+    """Files do not know memory formats: give the tensors theirs once, so that views need no copies of their own."""
+    weights = loaded._detector[0].weights()
+    for name in loaded.kept:
+        like = weights.get(name.partition("/")[2])
+        if like is not None:
+            loaded.kept[name] = _laid_out(loaded.kept[name], like)
+    loaded._views = {}
