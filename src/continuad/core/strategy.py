@@ -1,4 +1,4 @@
-"""How a detector meets one task after another. The default is to fine-tune and hope."""
+"""How a detector meets one task after another. The default is plain fine-tuning."""
 
 from __future__ import annotations
 

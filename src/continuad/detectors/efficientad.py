@@ -38,7 +38,7 @@ class EfficientAdS(Detector):
     0.995 quantiles over good val images become 0 and 0.1; the mean of both is the map, its maximum the score.
 
     The student learns T on good images by its hardest 0.1 % of errors, A on altered ones, and is punished for
-    answers to pictures of other things, lest it imitate the teacher everywhere.
+    answers to pictures of other things, so that it does not imitate the teacher everywhere.
 
     Policies: the teacher's channel means and deviations are those of the newest task and its replayed images
     ("restart"), of all images seen ("accumulate"), or the first task's ("freeze"). The quantiles are always
