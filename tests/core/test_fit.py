@@ -7,7 +7,7 @@ from toys import ToyAutoencoder, images_of, stream
 
 from continuad.core.batches import one_pass, steps_of
 from continuad.core.detector import validation_loss_of
-from continuad.core.fit import Budget, fit, seed_of
+from continuad.core.fit import Budget, TaskImages, fit, seed_of
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError, Diverged
 from continuad.strategies.naive import Naive
@@ -48,7 +48,7 @@ def test_budget_counts_optimiser_steps_whatever_the_amount_of_data(images: int) 
 
     data = images_of(0, images, defects=False, seed=0, size=32)
     hooks = Counting(detector)
-    steps = fit(detector, data, None, data, hooks, statistics="restart", seed=0, budget=Budget(steps=7))
+    steps = fit(detector, TaskImages(data, None, data), hooks, statistics="restart", seed=0, budget=Budget(steps=7))
     assert steps.steps == taken == 7
 
 
@@ -56,7 +56,7 @@ def learn(detector: ToyAutoencoder, budget: Budget, *, new: int = 10, old: int =
     """Teach the detector, with 4 val images; returns the steps taken."""
     sets = [images_of(0, n, defects=False, seed=s, size=32) for s, n in enumerate((new, old, 4))]
     hooks = Naive(detector)
-    return fit(detector, sets[0], sets[1], sets[2], hooks, statistics="restart", seed=0, budget=budget).steps
+    return fit(detector, TaskImages(*sets), hooks, statistics="restart", seed=0, budget=budget).steps
 
 
 def test_epochs_follow_the_new_images_whatever_the_buffer() -> None:
@@ -146,9 +146,7 @@ def test_learning_lowers_the_reconstruction_error() -> None:
     before = float(detector.step(x).detach())
     fit(
         detector,
-        data,
-        None,
-        data,
+        TaskImages(data, None, data),
         Naive(detector),
         statistics="restart",
         seed=0,

@@ -53,6 +53,19 @@ class Budget:
         return self.epochs * epoch if self.epochs is not None else self.steps or default
 
 
+class TaskImages(NamedTuple):
+    """What a task is learned from.
+
+    Attributes:
+        new: its own images. old: replayed ones of earlier tasks, if the strategy keeps any.
+        val: good images for calibration and for early stopping.
+    """
+
+    new: Images
+    old: Images | None
+    val: Images
+
+
 class Learned(NamedTuple):
     """What learning a task took.
 
@@ -79,9 +92,7 @@ class Hooks(Protocol):
 
 def fit(
     detector: Detector,
-    new: Images,
-    old: Images | None,
-    val: Images,
+    images: TaskImages,
     hooks: Hooks,
     *,
     statistics: Policy,
@@ -97,9 +108,9 @@ def fit(
     bit-identical.
 
     Args:
-        new, old: images of the task, and replayed ones if the strategy keeps any.
-        val: good images for calibration and for early stopping.
-        seed: of this task.
+        hooks: the strategy's.
+        statistics: what happens to the detector's statistics.
+        seed: of this task. budget: of optimiser steps.
         checkpoint: where a gradient detector's half-learned task is kept, and continued from.
         progress: called with (steps done, steps in all).
 
@@ -111,20 +122,20 @@ def fit(
     """
     detector.train()
     torch.manual_seed(seed_of(seed))
-    detector.begin((x.to(detector.device) for x in one_pass(new, old, detector.batch_size)), statistics)
+    detector.begin((x.to(detector.device) for x in one_pass(images.new, images.old, detector.batch_size)), statistics)
     if detector.learns_by == "statistics":
-        taken = _absorb(detector, new, old, seed, progress)
+        taken = _absorb(detector, images, seed, progress)
         held = held_bytes(detector)
     else:
         half = Half(detector, detector.optimiser(), hooks.kept)
-        taken = _descend(half, new, old, val, hooks, seed, budget, checkpoint, progress)
+        taken = _descend(half, images, hooks, seed, budget, checkpoint, progress)
         held = held_bytes(detector, half.optimiser, half.best)
         half.optimiser.zero_grad()
     detector.eval()
     torch.manual_seed(seed_of(seed, taken))
     detector.finish()
     detector.stats[TRAINED] = torch.tensor(True, device=detector.device)
-    detector.calibrate(batch.image.to(detector.device) for batch in in_order(val, detector.batch_size))
+    detector.calibrate(batch.image.to(detector.device) for batch in in_order(images.val, detector.batch_size))
     return Learned(taken, max(held, held_bytes(detector)))
 
 
@@ -133,11 +144,11 @@ def seed_of(*parts: int) -> int:
     return int.from_bytes(hashlib.blake2b(" ".join(map(str, parts)).encode(), digest_size=8).digest())
 
 
-def _absorb(detector: Detector, new: Images, old: Images | None, seed: int, progress: Progress | None) -> int:
-    total = sum(_batches(part, detector.batch_size) for part in (new, old) if part is not None)
-    for step, images in enumerate(one_pass(new, old, detector.batch_size)):
+def _absorb(detector: Detector, images: TaskImages, seed: int, progress: Progress | None) -> int:
+    total = sum(_batches(part, detector.batch_size) for part in (images.new, images.old) if part is not None)
+    for step, batch in enumerate(one_pass(images.new, images.old, detector.batch_size)):
         torch.manual_seed(seed_of(seed, step))
-        detector.step(images.to(detector.device))
+        detector.step(batch.to(detector.device))
         if progress:
             progress(step + 1, total)
     return total
@@ -145,9 +156,7 @@ def _absorb(detector: Detector, new: Images, old: Images | None, seed: int, prog
 
 def _descend(
     half: Half,
-    new: Images,
-    old: Images | None,
-    val: Images,
+    images: TaskImages,
     hooks: Hooks,
     seed: int,
     budget: Budget,
@@ -155,22 +164,22 @@ def _descend(
     progress: Progress | None,
 ) -> int:
     detector, optimiser = half.detector, half.optimiser
-    epoch = _batches(new, detector.batch_size)
+    epoch = _batches(images.new, detector.batch_size)
     total = budget.in_steps(epoch, detector.steps)
     rates = [group["lr"] for group in optimiser.param_groups]
     if checkpoint:
         checkpoint.load(half)
     order = torch.Generator().manual_seed(seed_of(seed))
-    for images in steps_of(new, old, detector.batch_size, range(half.step, total), order):
+    for batch in steps_of(images.new, images.old, detector.batch_size, range(half.step, total), order):
         torch.manual_seed(seed_of(seed, half.step))
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * detector.learning_rate(half.step / total)
-        _step(detector, optimiser, hooks, images.to(detector.device))
+        _step(detector, optimiser, hooks, batch.to(detector.device))
         half.step += 1
         if progress:
             progress(half.step, total)
         if budget.patience and (half.step % epoch == 0 or half.step == total):
-            _check(half, val, seed)
+            _check(half, images.val, seed)
             if half.missed >= budget.patience:
                 break
         if checkpoint:

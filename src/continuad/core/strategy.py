@@ -13,7 +13,7 @@ from continuad.core.batches import Images, in_order
 from continuad.core.calibration import Calibration
 from continuad.core.checkpoint import Checkpoint
 from continuad.core.detector import Detector
-from continuad.core.fit import Budget, Progress, fit, seed_of
+from continuad.core.fit import Budget, Progress, TaskImages, fit, seed_of
 from continuad.core.state import Policy, Stats
 from continuad.core.thresholds import Thresholds
 from continuad.core.types import Joined, LearnedTask, Prediction, Rows, Task
@@ -77,9 +77,7 @@ class Strategy(nn.Module):
         (new, old), val = self.data(task), self.val(task)
         found = fit(
             self.detector,
-            new,
-            old,
-            Joined(tuple(val.values())),
+            TaskImages(new, old, Joined(tuple(val.values()))),
             self,
             statistics=self.statistics,
             seed=seed_of(self.seed, task.index),
