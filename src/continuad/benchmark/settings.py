@@ -71,11 +71,12 @@ class Settings:
     )
     patience: int = _setting(
         0,
-        "Stop a task after this many epochs without a lower loss on held-out good images, and keep the best state; "
-        "0: never.",
+        "Stop a task after this many epochs without a lower loss on val images, and keep the best state; 0: never.",
         lowest=0,
     )
-    val_share: float = _setting(0.1, "Share of the good train images held out for thresholds.")
+    val_share: float = _setting(
+        0.1, "Share of the good train images kept as val images, for thresholds and early stopping."
+    )
     threshold: str = _setting("far:0.01", "far:RATE (false alarms) or area:PIXELS (smallest defect).")
     skip_unreadable: bool = _setting(False, "Go on without damaged images, naming them.")
     look_ahead: bool = _setting(False, "Test products that are still to come, too, for forward transfer.")

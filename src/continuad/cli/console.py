@@ -124,7 +124,8 @@ class BenchBars(Bars):
     def line(self, what: str, done: int, total: int) -> str:
         """Where in the grid that is, and about how long the rest will take."""
         task = f"task {self.done % self.tasks + 1} of {self.tasks}"
-        worked = self.done - self.done_before
-        left = (self.runs * self.tasks - self.done) * (monotonic() - self.began) / max(worked, 1)
-        rest = f"; about {duration(left)} left" if worked else ""
+        learned = done / total if what == self.doing else 1.0  # testing is not counted: a task is mostly learning
+        worked = self.done - self.done_before + learned
+        left = (self.runs * self.tasks - self.done - learned) * (monotonic() - self.began) / worked if worked else 0
+        rest = f"; about {duration(left)} left" if left else ""
         return f"{self.where}, {task}, {super().line(what, done, total)}{rest}"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from continuad.cli.console import Bars, out_console
-from continuad.cli.folders import Folders, Root, StreamName, product_folders
+from continuad.cli.folders import HELP, Folders, Root, StreamName, product_folders
 from continuad.errors import ContinuadError
 
 
@@ -19,7 +19,7 @@ def check_data(
     image_size: Annotated[
         int, typer.Option(min=1, help="Working size that duplicates and statistics are judged at.")
     ] = 256,
-    val_share: Annotated[float, typer.Option(help="Share of the train images that would be held out.")] = 0.1,
+    val_share: Annotated[float, typer.Option(help=HELP["val_share"])] = 0.1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Say what is in product folders before anything is learned: counts, damage, duplicates, available metrics.

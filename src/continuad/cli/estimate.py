@@ -42,7 +42,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds on this machine: one step of learning, what follows a task's last step, one image tested."""
+    """Seconds on this machine: one step of learning, what a task's last step is followed by, one image predicted."""
 
     step: float
     after: float
@@ -65,13 +65,13 @@ def outlook(
     for name in dict.fromkeys(cell.detector for cell in grid):
         strategy = build(settings, Cell(name, ALONE, settings.seeds[0], 0))
         steps = steps_of(strategy, counts, sizes)
-        line = f"{name}: {sum(steps)} steps a run"
+        line = f"{name}: steps a run {sum(steps)}"
         if total is not None:
             pace = measure(strategy)
             runs = sum(cell.detector == name for cell in grid)
             each = time_of(pace, steps, counts, sizes, settings.look_ahead)
             total += runs * each
-            line += f", {pace.step:.2g} s a step, {pace.image:.2g} s an image tested: about {duration(each)} a run"
+            line += f", a step {pace.step:.2g} s, an image tested {pace.image:.2g} s, a run about {duration(each)}"
         lines.append(line)
     if total is not None:
         lines.append(
@@ -113,9 +113,10 @@ def steps_of(strategy: Strategy, counts: Sequence[Counts], sizes: Sequence[int])
 def time_of(
     pace: Pace, steps: Sequence[int], counts: Sequence[Counts], sizes: Sequence[int], look_ahead: bool
 ) -> float:
-    """Seconds of one run: all tasks learned, and after each all products so far tested."""
+    """Seconds of one run: all tasks learned, their val images predicted, and after each all products so far tested."""
     ends = accumulate(sizes)
     tested = sum(one.test for end in ends for one in counts[: None if look_ahead else end])
+    tested += sum(one.val for one in counts)
     return sum(steps) * pace.step + len(steps) * pace.after + tested * pace.image
 
 
@@ -137,8 +138,9 @@ def measure(strategy: Strategy) -> Pace:
             strategy.predict(torch.from_numpy(few.images).to(detector.device)).map.cpu()
     except ContinuadError as error:
         raise ContinuadError(f"the time cannot be measured ({error}); go on without it by --no-estimate") from error
-    tested = perf_counter() - learned
-    return Pace(moments[-1] - moments[-2], learned - moments[-1], tested / len(few))
+    image = (perf_counter() - learned) / len(few)
+    after = learned - moments[-1] - image * len(few)  # without the val images' predictions
+    return Pace(moments[-1] - moments[-2], max(0.0, after), image)
 
 
 def random_images(number: int, size: tuple[int, int]) -> ImageSet:

@@ -132,7 +132,7 @@ def fitted(what: str, value: Any, hint: Any) -> Any:
         value = os.fspath(value)
     for kind in _kinds(hint):
         if _fits(value, kind):
-            return float(value) if kind is float else value
+            return kind(value) if kind in (int, float) else value
     raise ContinuadError(f"{what} is {value!r}; allowed: {allowed(hint)}")
 
 
@@ -143,7 +143,7 @@ def allowed(hint: Any) -> str:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """ " (did you mean X or Y?)" for the names that resemble a wrong one most; "" if there are none."""
-    close = get_close_matches(name, list(names), n=2)
+    close = get_close_matches(name, list(names), n=2, cutoff=0.5)
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 

@@ -33,7 +33,8 @@ class Nothing:
 
     def __call__(self, *given: Any, **options: Any) -> Any:
         """As a decorator it leaves a function or class as it is."""
-        return given[0] if len(given) == 1 and callable(given[0]) and not options else self
+        decorated = len(given) == 1 and getattr(given[0], "__module__", "builtins") != "builtins"
+        return given[0] if decorated and callable(given[0]) else self
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[()]:
         return ()
