@@ -1,4 +1,4 @@
-"""What one benchmark is asked to do: a typed, flat record that is also a TOML file."""
+"""What one benchmark is asked to do: a typed, flat record that is a TOML file and the options of `continuad bench`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import platform
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import tomli_w
-import torch
 
 import continuad
 from continuad.errors import ContinuadError
 from continuad.files import replace_file
-from continuad.vision.backbones import DEFAULT, BackboneSpec, Precision
+from continuad.models.options import fitted, nearest, options_of, refuse_unmatched, split_value, written
+from continuad.models.outline import known
 
 NOT_SETTINGS = {"machine", "command", "notes", "products", "about_strategies"}
 """What the file tells beside the settings."""
@@ -24,66 +25,133 @@ NOT_SETTINGS = {"machine", "command", "notes", "products", "about_strategies"}
 FREE_TO_GROW = {"detector", "strategy", "seeds", "orders"}
 """Settings in which a later call may go beyond an earlier one into the same folder."""
 
+COMMAND_LINE = "command line"
+OF_THE_BACKBONE = ("backbone", "weights_file", "precision", "download")
+OF_LEARNING = ("steps", "epochs", "patience")
+SCENARIOS = ("", "task", "domain", "class")
+
+
+def _about(help: str, lowest: int | None = None, choices: Sequence[str] = ()) -> dict[str, Any]:
+    """A field's help text, and what is allowed beyond its type."""
+    return {"help": help, "lowest": lowest, "choices": tuple(choices)}
+
+
+def _setting(default: Any, help: str, lowest: int | None = None, choices: Sequence[str] = ()) -> Any:
+    return field(default=default, metadata=_about(help, lowest, choices))
+
 
 @dataclass(frozen=True)
 class Settings:
-    """A grid of runs over one stream. Every field is a command-line option of the same name.
+    """A grid of runs over one stream. Every field is an option of `continuad bench` and may stand in its TOML file; the
+    help texts say what it is. Fields: `detector`, `strategy`, `seeds` and `orders` span the grid.
 
-    Attributes:
-        folders: product folders, in learning order; or stream + root.
-        stream, root: a known stream ("thesis10", "mvtec15", "realset", "visa", "btad", "mpdd") and its folder.
-        detector, strategy: names; a strategy may carry a value ("replay:300").
-        seeds: every run is repeated for each. orders: how many orders of the tasks (the first as given).
-        image_size: (height, width) in pixels.
-        backbone, weights_file, download, precision: see `backbones.load_backbone`.
-        device: a torch device, such as "cpu" or "cuda".
-        steps, epochs, patience: how long a gradient detector learns a task, see `fit.Budget`; 0 is unset.
-        val_share: part of the good train images that is held out.
-        threshold: "far:RATE" or "area:PIXELS", see `thresholds`.
-        skip_unreadable: go on without files that cannot be decoded (they are named).
-        look_ahead: measure tasks that are still to come as well, for forward transfer.
-        scenario: what strategies are told of the task: "task", "domain" or "class"; "": each in its own way.
-        groups: products learned together, such as "10-5"; "": one product a task.
-        open_set: folders of products that are never learned, to be told apart from those that are.
-        options: further constructor options, as {"padim.channels": 350}.
+    `of` and `read` check types and ranges, `check` whether names and options fit each other.
     """
 
-    folders: tuple[str, ...] = ()
-    stream: str = ""
-    root: str = ""
-    detector: tuple[str, ...] = ("padim",)
-    strategy: tuple[str, ...] = ("naive", "replay:300", "pertask")
-    seeds: tuple[int, ...] = (0,)
-    orders: int = 1
-    image_size: tuple[int, int] = (256, 256)
-    backbone: str = DEFAULT
-    weights_file: str = ""
-    download: bool = False
-    precision: Precision = "float32"
-    device: str = "cpu"
-    steps: int = 0
-    epochs: int = 0
-    patience: int = 0
-    val_share: float = 0.1
-    threshold: str = "far:0.01"
-    skip_unreadable: bool = False
-    look_ahead: bool = False
-    scenario: str = ""
-    groups: str = ""
-    open_set: tuple[str, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
+    folders: tuple[str, ...] = _setting((), "Product folders, in learning order.")
+    stream: str = _setting("", "A known stream: thesis10, mvtec15, realset, visa, btad, mpdd.")
+    root: str = _setting("", "Folder that holds the known stream's products.")
+    detector: tuple[str, ...] = _setting(("padim",), "Comma-separated names; see `continuad list`.")
+    strategy: tuple[str, ...] = _setting(
+        ("naive", "replay:300", "pertask"), "Comma-separated names, with values as in replay:300 or replay:10%."
+    )
+    seeds: tuple[int, ...] = _setting((0,), "Every run is repeated for each.", lowest=0)
+    orders: int = _setting(1, "Orders of the products: as given, then seeded permutations.", lowest=1)
+    image_size: tuple[int, int] = _setting((256, 256), "Side in pixels, or HEIGHTxWIDTH.", lowest=1)
+    backbone: str = _setting("tf_efficientnet_lite0", "Any timm name.")
+    weights_file: str = _setting("", "Backbone weights (.safetensors, .pth).")
+    download: bool = _setting(False, "Let timm fetch backbone weights from the internet.")
+    precision: str = _setting("float32", "Of the backbone: float32 or bfloat16.", choices=("float32", "bfloat16"))
+    device: str = _setting("cpu", "A torch device: cpu, cuda, cuda:1 …")
+    steps: int = _setting(
+        0, "Optimiser steps a task for gradient detectors; 0: their own default; one: --set draem.steps=N.", lowest=0
+    )
+    epochs: int = _setting(
+        0, "Instead of steps: walks through a task's new images (replay adds none); 0: unset.", lowest=0
+    )
+    patience: int = _setting(
+        0,
+        "Stop a task after this many epochs without a lower loss on val images, and keep the best state; 0: never.",
+        lowest=0,
+    )
+    val_share: float = _setting(
+        0.1, "Share of the good train images kept as val images, for thresholds and early stopping."
+    )
+    threshold: str = _setting("far:0.01", "far:RATE (false alarms) or area:PIXELS (smallest defect).")
+    skip_unreadable: bool = _setting(False, "Go on without damaged images, naming them.")
+    look_ahead: bool = _setting(False, "Test products that are still to come, too, for forward transfer.")
+    scenario: str = _setting(
+        "",
+        "task: strategies that can use the true task are given it; domain: those that need it are left out; class: "
+        "those that do not infer it are left out. Default: each strategy in its own way.",
+        choices=SCENARIOS,
+    )
+    groups: str = _setting(
+        "",
+        "Products learned together as one task: 14-1 (14, then 1 a task), 10-5, 10-1x5 (10, then five times 1), 3x5 "
+        "(five tasks of 3). Default: one product a task.",
+    )
+    open_set: tuple[str, ...] = _setting(
+        (), "Folder of a product that is never learned, to see whether it is noticed; may be given several times."
+    )
+    options: dict[str, Any] = field(
+        default_factory=dict, metadata=_about("Further option of a detector or strategy, e.g. padim.channels=350.")
+    )
 
     def common_options(self, seed: int) -> dict[str, Any]:
         """Constructor options that any detector or strategy takes if it has them."""
-        return {
-            "image_size": self.image_size,
-            "backbone": BackboneSpec(self.backbone, self.weights_file or None, self.precision, self.download),
-            "seed": seed,
-        }
+        from continuad.vision.backbones import BackboneSpec  # torch is not wanted before a run begins
+
+        backbone = BackboneSpec.of(
+            {
+                "name": self.backbone,
+                "weights_file": self.weights_file or None,
+                "precision": self.precision,
+                "download": self.download,
+            }
+        )
+        return {"image_size": self.image_size, "backbone": backbone, "seed": seed}
 
     def own_options(self, name: str) -> dict[str, Any]:
         """The part of `options` meant for one detector or strategy."""
-        return {k.partition(".")[2]: v for k, v in self.options.items() if k.partition(".")[0] == name}
+        pairs = ((full.rpartition("."), value) for full, value in self.options.items())
+        return {option: value for (owner, _, option), value in pairs if owner == name}
+
+    def check(self) -> None:
+        """Refuse what no run could follow; torch is not needed for it unless a name is `module:Class`.
+
+        Raises:
+            ContinuadError: an unknown name; an option that matches no detector or strategy of these settings, or has a
+                value that is not allowed; a setting that nothing here makes use of, or two that exclude each other.
+        """
+        if self.steps and self.epochs:
+            raise ContinuadError(
+                f"--steps {self.steps} and --epochs {self.epochs} exclude each other; give one of them"
+            )
+        detectors = {name: _detector(name) for name in self.detector}
+        strategies, parts = {}, set()
+        for text in self.strategy:
+            strategies[split_value(text)[0]] = _strategy(split_value(text)[0])
+            for part in text.split("+"):
+                name = split_value(part)[0]
+                written(_strategy(name), part)
+                parts |= {name} if "+" in text else set()
+        refuse_unmatched(self.options, detectors | strategies, parts)
+        self._check_use(detectors, strategies)
+
+    def _check_use(self, detectors: Mapping[str, type], strategies: Mapping[str, type]) -> None:
+        """Refuse a setting about backbones or steps in a run where nothing has a backbone or takes steps."""
+        plain, kinds = Settings(), [*detectors.values(), *strategies.values()]
+        asked = [name for name in (*OF_THE_BACKBONE, *OF_LEARNING) if getattr(self, name) != getattr(plain, name)]
+        has = {option for kind in kinds for option in options_of(kind)}
+        steps = any(getattr(kind, "learns_by", "") == "gradient" for kind in detectors.values())
+        for name in asked:
+            if name in OF_THE_BACKBONE and "backbone" not in has:
+                raise ContinuadError(f"{option_name(name)} would change nothing: nothing in this run has a backbone")
+            if name in OF_LEARNING and not steps:
+                raise ContinuadError(
+                    f"{option_name(name)} would change nothing: {', '.join(detectors)} learns every task in one pass"
+                )
 
     def write(
         self,
@@ -94,6 +162,8 @@ class Settings:
         about_strategies: Mapping[str, str] | None = None,
     ) -> None:
         """Write as TOML, with what a reader of the results should know; replaced atomically.
+
+        Bytes of file names that are no text are written as `\\udcXX`, as TOML has no other way to hold them.
 
         Args:
             products: names of the tasks in the order given.
@@ -107,7 +177,7 @@ class Settings:
             "about_strategies": dict(about_strategies or {}),
             "machine": machine(),
         }
-        text = tomli_w.dumps({**asdict(self), **beside})
+        text = tomli_w.dumps(_portable({**asdict(self), **beside}))
         replace_file(path, lambda new: new.write_text(text, encoding="utf-8"))
 
     @classmethod
@@ -115,43 +185,144 @@ class Settings:
         """Read a TOML file; fields it leaves out keep their defaults.
 
         Raises:
-            ContinuadError: not TOML, an open_set field, or a value of another type.
+            ContinuadError: not TOML, an unknown setting, or a value that it does not take.
         """
-        try:
-            found = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise ContinuadError(f"settings file {path} cannot be read: {error}") from error
-        return cls.of({k: v for k, v in found.items() if k not in NOT_SETTINGS}, str(path))
+        return cls(**values_in(path))
 
     @classmethod
-    def of(cls, values: dict[str, Any], where: str) -> Settings:
-        """From plain values, checked against the fields' types."""
-        defaults = cls()
-        checked = {}
-        for name, value in values.items():
-            if name not in {f.name for f in fields(cls)}:
-                raise ContinuadError(f"{where}: open_set setting '{name}'")
-            wanted = getattr(defaults, name)
-            if isinstance(wanted, tuple):
-                value = tuple(value) if isinstance(value, list | tuple) else (value,)
-            elif isinstance(wanted, float) and isinstance(value, int):
-                value = float(value)
-            if type(value) is not type(wanted):
-                raise ContinuadError(f"{where}: setting '{name}' must be {type(wanted).__name__}, not {value!r}")
-            checked[name] = value
-        return cls(**checked)
+    def of(cls, values: Mapping[str, Any], where: str) -> Settings:
+        """From plain values, checked against the fields' types and ranges. `where`: they come from, for messages.
+
+        Raises:
+            ContinuadError: an unknown setting, or a value that it does not take.
+        """
+        return cls(**checked_values(values, where))
 
     def conflict(self, earlier: Settings) -> str | None:
         """The first setting in which results of `earlier` and of this cannot share a folder, or None."""
         for f in fields(self):
-            mine, theirs = getattr(self, f.name), getattr(earlier, f.name)
+            mine, theirs = _portable(getattr(self, f.name)), _portable(getattr(earlier, f.name))
             if f.name not in FREE_TO_GROW and mine != theirs:
-                return f"{f.name} was {theirs!r} and is now {mine!r}"
+                return f"{option_name(f.name)} was {_shown(theirs)} and is now {_shown(mine)}"
         return None
+
+
+def option_name(setting: str) -> str:
+    """What a setting is called on the command line."""
+    special = {"folders": "the list of product folders", "options": "--set"}
+    return special.get(setting, "--" + setting.replace("_", "-"))
+
+
+def values_in(path: Path) -> dict[str, Any]:
+    """The settings that a TOML file gives, checked; see `Settings.read`."""
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ContinuadError(f"settings file {path} cannot be read: {error}") from error
+    return checked_values({k: v for k, v in found.items() if k not in NOT_SETTINGS}, str(path))
+
+
+def checked_values(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Plain values as the fields hold them; see `Settings.of`."""
+    return {name: _checked(name, value, where) for name, value in values.items()}
+
+
+def _checked(name: str, value: Any, where: str) -> Any:
+    """One value in its field's type, and in its range."""
+    about = {f.name: f for f in fields(Settings)}
+    if name not in about:
+        if isinstance(value, dict):
+            raise ContinuadError(f"{where}: {_quoted(name, value)}, under [options]")
+        raise ContinuadError(f"{where}: unknown setting '{name}'{nearest(name, about)}")
+    what = option_name(name) if where == COMMAND_LINE else f"{where}: {name}"
+    hint = get_type_hints(Settings)[name]
+    if name == "image_size" and isinstance(value, int):
+        value = (value, value)
+    if get_origin(hint) is tuple:
+        value = tuple(value) if isinstance(value, list | tuple) else (value,)
+    value = fitted(what, value, hint)
+    _check_range(what, about[name].name, value, about[name].metadata)
+    return tuple(dict.fromkeys(value)) if name in FREE_TO_GROW and isinstance(value, tuple) else value
+
+
+def _check_range(what: str, name: str, value: Any, about: Mapping[str, Any]) -> None:
+    several = value if isinstance(value, tuple) else (value,)
+    if about["lowest"] is not None and min(several, default=about["lowest"]) < about["lowest"]:
+        raise ContinuadError(f"{what} is {_shown(value)}; allowed: {about['lowest']} or more")
+    if about["choices"] and value not in about["choices"]:
+        there = ", ".join(choice for choice in about["choices"] if choice)
+        raise ContinuadError(f"{what} is {value!r}, which is not known; there are {there}")
+    if name == "val_share" and not 0 < value < 1:
+        raise ContinuadError(f"{what} is {value}; allowed: a number between 0 and 1, such as 0.1")
+    if name in ("detector", "strategy"):
+        if not value:
+            raise ContinuadError(f"{what} is empty; give at least one name, see `continuad list`")
+        if together := next((text for text in value if "," in text), None):
+            names = ", ".join(f'"{part.strip()}"' for part in together.split(","))
+            raise ContinuadError(
+                f"{what} is {together!r}, one name for several; allowed: a list of names, as [{names}]"
+            )
+    if name == "seeds" and not value:
+        raise ContinuadError(f"{what} is empty; give at least one seed, such as 0")
+    if name == "options" and (table := next((k for k, v in value.items() if isinstance(v, dict)), None)):
+        raise ContinuadError(f"{what}: {_quoted(table, value[table])}")
+
+
+def _quoted(name: str, table: dict[str, Any]) -> str:
+    """What to write instead of an option's name without quotation marks, which TOML takes for a table."""
+    option, value = next(iter(table.items()), ("option", 0))
+    line = tomli_w.dumps({f"{name}.{option}": value}).strip()
+    return f"{name}.{option} is {value!r} of a table '{name}'; allowed: the name in quotation marks, as {line}"
+
+
+def _detector(name: str) -> type:
+    """A detector's outline, or the class itself of one from elsewhere."""
+    try:
+        return known().detector(name)
+    except KeyError:
+        if ":" not in name:
+            raise _unknown("detector", name, known().detectors) from None
+    from continuad.models.registry import find_detector
+
+    return find_detector(name)
+
+
+def _strategy(name: str) -> type:
+    """A strategy's outline, or the class itself of one from elsewhere."""
+    try:
+        return known().strategies[name]
+    except KeyError:
+        if ":" not in name or get_close_matches(name.partition(":")[0], known().strategies, cutoff=0.8):
+            raise _unknown("strategy", name.partition(":")[0], known().strategies) from None
+    from continuad.models.registry import find_strategy
+
+    return find_strategy(name)
+
+
+def _unknown(what: str, name: str, there: Mapping[str, type]) -> ContinuadError:
+    return ContinuadError(f"unknown {what} '{name}'{nearest(name, there)}; there are {', '.join(there)}")
+
+
+def _shown(value: Any) -> str:
+    """A value as the command line would have it."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "empty"
+    return repr(value)
+
+
+def _portable(value: Any) -> Any:
+    """The same with text that any file can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_portable(key): _portable(one) for key, one in value.items()}
+    return type(value)(map(_portable, value)) if isinstance(value, list | tuple) else value
 
 
 def machine() -> dict[str, Any]:
     """Where times were measured."""
+    import torch  # only here: settings are read and checked without it
+
     return {
         "processor": _processor(),
         "cores": os.cpu_count() or 0,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -24,19 +23,20 @@ def view(audits: Sequence[ProductAudit]) -> RenderableType:
 
 def _table(audits: Sequence[ProductAudit]) -> Table:
     caption = (
-        "train (held out for thresholds); test good, test bad, with mask; telltale: AUROC of the best trivial statistic"
+        "train (val for thresholds); test good, test bad, with mask; trivial: the statistic of whole pictures, such as "
+        "brightness, that tells defective from good best, and its AUROC"
     )
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=caption, caption_justify="left")
     table.add_column("product", no_wrap=True)
     for heading in ("train", "good", "bad", "masks"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("images", "metrics", "telltale"):
+    for heading in ("images", "metrics", "trivial"):
         table.add_column(heading, overflow="fold")
     for one in audits:
         good = one.test.get(GOOD, 0)
         numbers = (f"{one.train} ({one.val})", str(good), str(sum(one.test.values()) - good), str(one.masks))
-        kinds = escape(f"{_few(one.sizes).replace(' ', '')} {_few(one.modes)}")
-        table.add_row(escape(one.name), *numbers, kinds, _metrics(one), _telltale(one))
+        kinds = Text(f"{_few(one.sizes).replace(' ', '')} {_few(one.modes)}")
+        table.add_row(Text(one.name), *numbers, kinds, _metrics(one), _trivial(one))
     return table
 
 
@@ -46,7 +46,7 @@ def _metrics(one: ProductAudit) -> str:
     return "all" if image and pixel else "image only" if image else "pixel only" if pixel else "none"
 
 
-def _telltale(one: ProductAudit) -> Text:
+def _trivial(one: ProductAudit) -> Text:
     if not one.separations:
         return Text()
     best = one.separations[0]

@@ -6,11 +6,10 @@ A file with several classes tells them apart by `variant`, as in `efficientad-s`
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
 import sys
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -20,10 +19,11 @@ import continuad.strategies
 from continuad.core.detector import Detector
 from continuad.core.strategy import Strategy
 from continuad.errors import ContinuadError
+from continuad.models.options import checked, nearest, options_of, split_value, written
+from continuad.models.outline import name_in
 from continuad.vision.tiles import PREFIX, Tiled, tiled
 
 Kind = TypeVar("Kind", Detector, Strategy)
-NOT_OPTIONS = {"detector", "members"}  # arguments of a strategy that are objects, not settings
 
 
 def detectors() -> dict[str, type[Detector]]:
@@ -71,20 +71,7 @@ def make_strategy(text: str, detector: Detector, **options: Any) -> Strategy:
         seed = options.get("seed", 0)
         members = [make_strategy(one, detector, seed=seed) for one in options["strategies"].split("+")]
         return _construct(found, name, {"detector": detector, "members": members, **options})
-    written = dict(_written(found, part, text) for part in value.split(":") if part)
-    return _construct(found, name, {"detector": detector, **options, **written})
-
-
-def split_value(text: str) -> tuple[str, str]:
-    """A strategy's name and what follows it: `replay:300` is replay and 300, `package.module:Class:300` the same with
-    an external class, and several with "+" between them are the value of `combined`."""
-    if "+" in text:
-        return "combined", text
-    name, _, value = text.partition(":")
-    kind, _, rest = value.partition(":")
-    if _file_of(name) not in _files(continuad.strategies) and kind.isidentifier():
-        return f"{name}:{kind}", rest
-    return name, value
+    return _construct(found, name, {"detector": detector, **options, **written(found, text)})
 
 
 def refusal(strategy: str, detector: str) -> str | None:
@@ -96,7 +83,7 @@ def refusal(strategy: str, detector: str) -> str | None:
 
 def settings(made: nn.Module) -> dict[str, Any]:
     """The constructor's arguments of a detector or strategy that are plain values, which it keeps under their names."""
-    return {name: getattr(made, name) for name in _options(type(made))}
+    return {name: getattr(made, name) for name in options_of(type(made))}
 
 
 def name_of(made: Detector | Strategy) -> str:
@@ -106,7 +93,7 @@ def name_of(made: Detector | Strategy) -> str:
     kind = type(made)
     package, _, file = kind.__module__.rpartition(".")
     if package in (continuad.detectors.__name__, continuad.strategies.__name__):
-        return _name_in(file, kind)
+        return name_in(file, kind)
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
@@ -123,41 +110,11 @@ def about_strategy(text: str) -> str:
 
 def applicable(kind: type[Detector] | type[Strategy], options: Mapping[str, Any]) -> dict[str, Any]:
     """Those of some common options that a class has."""
-    return {name: value for name, value in options.items() if name in _options(kind)}
-
-
-def _options(kind: type) -> list[str]:
-    return [p for p in inspect.signature(kind).parameters if p not in NOT_OPTIONS]
+    return {name: value for name, value in options.items() if name in options_of(kind)}
 
 
 def _construct(kind: type[Kind], name: str, options: dict[str, Any]) -> Kind:
-    unknown = sorted(set(options) - set(_options(kind)) - NOT_OPTIONS)
-    if unknown:
-        raise ContinuadError(f"'{name}' has no option {', '.join(unknown)}; it has {', '.join(_options(kind))}")
-    return kind(**options)
-
-
-def _written(found: type[Strategy], part: str, text: str) -> tuple[str, Any]:
-    """Name and value of one option: "coding=webp", or "300" for the first."""
-    name, _, value = part.rpartition("=")
-    known = [p for p in _options(found) if p != "seed"]
-    if not known:
-        raise ContinuadError(f"strategy '{text.partition(':')[0]}' takes no value, but '{text}' gives one")
-    name = name or known[0]
-    if name not in known:
-        raise ContinuadError(f"'{text}': there is no option '{name}'; there are {', '.join(known)}")
-    return name, _convert(value, get_type_hints(found.__init__)[name], text)
-
-
-def _convert(value: str, hint: Any, text: str) -> Any:
-    kinds = get_args(hint) or (hint,)
-    wanted = next((kind for kind in kinds if kind in (int, float)), str)
-    try:
-        return wanted(value)
-    except ValueError:
-        if str in kinds:
-            return value
-        raise ContinuadError(f"'{text}': {value!r} is not of type {wanted.__name__}") from None
+    return kind(**checked(kind, name, options))
 
 
 def _all(package: Any, base: type[Kind]) -> dict[str, type[Kind]]:
@@ -178,13 +135,7 @@ def _classes(package: Any, file: str, base: type[Kind]) -> dict[str, type[Kind]]
     """A file's classes by name."""
     module = importlib.import_module(f"{package.__name__}.{file}")
     own = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, base)]
-    return {_name_in(file, c): c for c in own if c.__module__ == module.__name__}
-
-
-def _name_in(file: str, kind: type) -> str:
-    """The file's name, with the variant of a class that is one of several: `efficientad-s`."""
-    variant = getattr(kind, "variant", None)
-    return f"{file}-{variant}" if variant else file
+    return {name_in(file, c): c for c in own if c.__module__ == module.__name__}
 
 
 def _find(name: str, base: type[Kind], kind: Literal["detector", "strategy"], package: Any) -> type[Kind]:
@@ -200,5 +151,6 @@ def _find(name: str, base: type[Kind], kind: Literal["detector", "strategy"], pa
     file = _file_of(name)
     found = _classes(package, file, base) if file in _files(package) else {}
     if name not in found:
-        raise ContinuadError(f"unknown {kind} '{name}'; there are {', '.join(_all(package, base))}")
+        there = _all(package, base)
+        raise ContinuadError(f"unknown {kind} '{name}'{nearest(name, there)}; there are {', '.join(there)}")
     return found[name]

@@ -22,7 +22,8 @@ from continuad.core.thresholds import parse_rule
 from continuad.core.types import LearnedTask
 from continuad.errors import ContinuadError
 from continuad.files import replace_file
-from continuad.models.registry import make_detector, make_strategy, name_of, settings, split_value
+from continuad.models.options import split_value
+from continuad.models.registry import make_detector, make_strategy, name_of, settings
 from continuad.vision.backbones import Frozen
 from continuad.vision.tiles import PREFIX
 

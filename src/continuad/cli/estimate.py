@@ -1,0 +1,152 @@
+"""What a run will take: images, steps, and about how long, told before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from continuad.benchmark.grid import Cell, build
+from continuad.benchmark.settings import Settings
+from continuad.cli.console import duration
+from continuad.core.fit import Budget
+from continuad.core.strategy import Strategy
+from continuad.core.types import ImageSet, Task
+from continuad.data.product import GOOD, Product
+from continuad.data.stream import val_split
+from continuad.errors import ContinuadError
+
+ALONE = "naive"  # the strategy that adds nothing to a detector's own work
+STEPS = 2  # measured of each detector: the first warms up
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many images of a product are learned, held out for thresholds, and tested (good and defective)."""
+
+    name: str
+    learn: int
+    val: int
+    good: int
+    bad: int
+
+    @property
+    def test(self) -> int:
+        return self.good + self.bad
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds on this machine: one step of learning, what a task's last step is followed by, one image predicted."""
+
+    step: float
+    after: float
+    image: float
+
+
+def outlook(
+    settings: Settings, grid: Sequence[Cell], products: Sequence[Product], sizes: Sequence[int], measured: bool
+) -> list[str]:
+    """Lines that say what a grid is about to do.
+
+    Args:
+        sizes: how many products each task takes.
+        measured: take two steps of every detector, to say how long it will take.
+    """
+    counts = [counts_of(product, settings.val_share) for product in products]
+    lines = _data_lines(counts)
+    lines.append(f"runs: {len(grid)}, tasks in each: {len(sizes)}")
+    total: float | None = 0.0 if measured else None
+    for name in dict.fromkeys(cell.detector for cell in grid):
+        strategy = build(settings, Cell(name, ALONE, settings.seeds[0], 0))
+        steps = steps_of(strategy, counts, sizes)
+        line = f"{name}: steps a run {sum(steps)}"
+        if total is not None:
+            pace = measure(strategy)
+            runs = sum(cell.detector == name for cell in grid)
+            each = time_of(pace, steps, counts, sizes, settings.look_ahead)
+            total += runs * each
+            line += f", a step {pace.step:.2g} s, an image tested {pace.image:.2g} s, a run about {duration(each)}"
+        lines.append(line)
+    if total is not None:
+        lines.append(
+            f"about {duration(total)} in all by that measure on random pictures; strategies that replay, or learn "
+            "earlier tasks again, take longer"
+        )
+    return lines
+
+
+def counts_of(product: Product, val_share: float) -> Counts:
+    """By files: damaged ones are found when they are read."""
+    learn, val = val_split(len(product.train), val_share, 0, product.name)
+    good = sum(item.defect == GOOD for item in product.test)
+    return Counts(product.name, len(learn), len(val), good, len(product.test) - good)
+
+
+def _data_lines(counts: Sequence[Counts]) -> list[str]:
+    """Images of every product, and of all if there are several."""
+    wide = max(len(one.name) for one in counts)
+    lines = [f"{'images':{wide}}  learned  val  test good  test bad"]
+    rows = list(counts)
+    if len(counts) > 1:
+        sums = (sum(getattr(one, what) for one in counts) for what in ("learn", "val", "good", "bad"))
+        rows.append(Counts("all", *sums))
+    return lines + [f"{r.name:{wide}}  {r.learn:7}  {r.val:3}  {r.good:9}  {r.bad:8}" for r in rows]
+
+
+def steps_of(strategy: Strategy, counts: Sequence[Counts], sizes: Sequence[int]) -> list[int]:
+    """Steps of every task in the order given; a detector that learns by statistics takes each image once."""
+    detector = strategy.detector
+    ends = list(accumulate(sizes))
+    images = [sum(one.learn for one in counts[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
+    passes = [-(-number // detector.batch_size) for number in images]
+    if detector.learns_by == "statistics":
+        return passes
+    return [strategy.budget.in_steps(number, detector.steps) for number in passes]
+
+
+def time_of(
+    pace: Pace, steps: Sequence[int], counts: Sequence[Counts], sizes: Sequence[int], look_ahead: bool
+) -> float:
+    """Seconds of one run: all tasks learned, their val images predicted, and after each all products so far tested."""
+    ends = accumulate(sizes)
+    tested = sum(one.test for end in ends for one in counts[: None if look_ahead else end])
+    tested += sum(one.val for one in counts)
+    return sum(steps) * pace.step + len(steps) * pace.after + tested * pace.image
+
+
+def measure(strategy: Strategy) -> Pace:
+    """Learn two steps and test a few images, all of them random pixels; the strategy is of no use afterwards.
+
+    Raises:
+        ContinuadError: the detector cannot learn from so little; leave the estimate out then.
+    """
+    detector = strategy.detector
+    images = random_images(STEPS * detector.batch_size, detector.image_size)
+    few = images.subset(range(min(4, len(images))))
+    strategy.budget = Budget(steps=STEPS)
+    moments = [perf_counter()]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            strategy.learn(Task(0, "random", images, few, few), lambda done, total: moments.append(perf_counter()))
+            learned = perf_counter()
+            strategy.predict(torch.from_numpy(few.images).to(detector.device)).map.cpu()
+    except ContinuadError as error:
+        raise ContinuadError(f"the time cannot be measured ({error}); go on without it by --no-estimate") from error
+    image = (perf_counter() - learned) / len(few)
+    after = learned - moments[-1] - image * len(few)  # without the val images' predictions
+    return Pace(moments[-1] - moments[-2], max(0.0, after), image)
+
+
+def random_images(number: int, size: tuple[int, int]) -> ImageSet:
+    """Good images of random pixels: their content decides no detector's speed."""
+    pixels = np.random.default_rng(0).integers(0, 256, (number, 3, *size), dtype=np.uint8)
+    nothing = np.zeros(number, bool)
+    masks = np.zeros((number, *size), bool)
+    paths = tuple(Path(f"{i}.png") for i in range(number))
+    return ImageSet(pixels, nothing, masks, ~nothing, (GOOD,) * number, paths, (size,) * number)
