@@ -218,10 +218,10 @@ def test_a_uniform_sample_needs_a_number_of_images() -> None:
 
 def test_a_uniform_sample_holds_tasks_in_proportion() -> None:
     """Over 200 seeds, 10 of 40 images seen: a task of 30 has 7.5 of them on average."""
-    counts = []
+    tasks, counts = [task(0, 29, 1), task(1, 9, 1)], []
     for seed in range(200):
         memory = UniformMemory(10, seed=seed)
-        for index, train in enumerate((29, 9)):
-            memory.add(task(index, train, 1))
+        for one in tasks:
+            memory.add(one)
         counts.append(int((memory.store["task"] == 0).sum()))
     assert sum(counts) / len(counts) == pytest.approx(7.5, abs=0.3)
