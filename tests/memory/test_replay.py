@@ -1,19 +1,24 @@
-"""Replay memory: its budget, its shares, its held-out part."""
+"""Replay memory: its budget, its shares, its val part."""
 
 import pytest
 import torch
 from toys import images_of, stream
 
 from continuad.core.footprint import footprint
-from continuad.core.types import Task
+from continuad.core.types import ImageSet, Task
 from continuad.errors import ContinuadError
-from continuad.memory.codec import Coding, decode, encode
+from continuad.memory.codec import CodedImages, Coding
 from continuad.memory.replay import Memory, UniformMemory, equal_shares
 
 
 def task(index: int, train: int, val: int = 4) -> Task:
     sets = [images_of(index, n, defects=False, seed=s, size=32) for s, n in enumerate((train, val))]
     return Task(index, f"t{index}", *sets, images_of(index, 4, defects=True, seed=9, size=32))
+
+
+def pixels(images: ImageSet | CodedImages) -> set[bytes]:
+    """The images themselves, to compare collections by what they hold."""
+    return {images[i].image.contiguous().numpy().tobytes() for i in range(len(images))}
 
 
 @pytest.mark.parametrize(
@@ -29,7 +34,7 @@ def test_equal_shares_by_hand(available: dict[int, int], budget: int, shares: li
     assert [equal_shares(available, budget)[t] for t in sorted(available)] == shares
 
 
-def test_bl_111_the_budget_is_used_fully_and_never_exceeded() -> None:
+def test_the_budget_is_used_fully_and_never_exceeded() -> None:
     memory = Memory(60)
     for index, train in enumerate((200, 20, 300)):
         memory.add(task(index, train))
@@ -48,14 +53,20 @@ def test_a_share_keeps_that_part_of_every_task_for_ever() -> None:
     assert footprint(memory).additional == pytest.approx((23 * (3 * 32 * 32 + 8 + 8 + 1) + 16) / 1e6)
 
 
-@pytest.mark.parametrize("exemplars", [0, -3, "0%", "120%", "ten%", "many", "10", "nan%"])
+@pytest.mark.parametrize(("share", "kept"), [("50%", 100), ("99.5%", 199), ("100%", 200), ("0.1%", 1)])
+def test_a_share_by_hand(share: str, kept: int) -> None:
+    memory = Memory(share)
+    memory.add(task(0, 180, 20))
+    assert len(memory) == kept
+
+
+@pytest.mark.parametrize("exemplars", [0, -3, "0%", "100.5%", "120%", "ten%", "many", "10", "nan%"])
 def test_what_is_neither_a_number_nor_a_share_is_refused(exemplars: int | str) -> None:
     with pytest.raises(ContinuadError, match=r"exemplar"):
         Memory(exemplars)
 
 
 def test_exemplars_are_raw_bytes_of_their_own() -> None:
-    """300 images of 256 x 256 are the thesis's 59.0 MB; here eight of 32 x 32."""
     memory, one = Memory(8), task(0, 20)
     memory.add(one)
     assert memory.store["files"].numel() == 8 * 3 * 32 * 32
@@ -63,21 +74,92 @@ def test_exemplars_are_raw_bytes_of_their_own() -> None:
     before = memory.store["files"].clone()
     one.train.images[:] = 0
     assert (memory.store["files"] == before).all()
-    assert round(300 * 3 * 256 * 256 / 1e6, 1) == 59.0
-    assert round(800 * 3 * 256 * 256 / 1e6, 1) == 157.3
 
 
-def test_held_out_exemplars_were_never_trained_on_and_stay_when_shares_shrink() -> None:
+def test_an_unknown_coding_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ContinuadError, match=r"^coding 'gif' is not known; use one of raw, png, webp, jpeg$"):
+        Memory(8, coding="gif")  # type: ignore[arg-type]
+
+
+def test_val_exemplars_were_never_trained_on_and_stay_when_shares_shrink() -> None:
     memory = Memory(20)
     tasks = [task(t, 30) for t in range(2)]
     for one in tasks:
         memory.add(one)
-    held = {file.numpy().tobytes() for file in memory.part(val=True).files}
-    learned = {file.numpy().tobytes() for file in memory.part(val=False).files}
-    assert held
-    assert not held & learned
-    assert held <= {image.tobytes() for one in tasks for image in one.val.images}
-    assert learned <= {image.tobytes() for one in tasks for image in one.train.images}
+    for t, one in enumerate(tasks):
+        val, train = pixels(memory.part(val=True, task=t)), pixels(memory.part(val=False, task=t))
+        assert (len(val), len(train)) == (1, 9), "each has ten, a tenth of them for val"
+        assert val <= pixels(one.val)
+        assert train <= pixels(one.train)
+    assert pixels(memory.part(val=True)) == pixels(memory.part(True, 0)) | pixels(memory.part(True, 1))
+
+
+def test_thresholds_are_calibrated_on_the_val_exemplars_of_the_other_tasks() -> None:
+    memory = Memory(30)
+    tasks = [task(0, 30), task(1, 30), task(2, 30, 0)]  # the last one has no images to spare
+    for one in tasks:
+        memory.add(one)
+    by_task = memory.val_by_task(but=1)
+    assert list(by_task) == [0]
+    assert pixels(by_task[0]) == pixels(memory.part(val=True, task=0))
+    assert pixels(by_task[0]) <= pixels(tasks[0].val)
+
+
+def test_the_val_share_is_of_what_the_task_may_keep() -> None:
+    memory = Memory(20, val=0.15)
+    memory.add(task(0, 30))
+    assert len(memory.part(val=True, task=0)) == 3
+    memory.add(task(1, 30))
+    assert len(memory.part(val=True, task=1)) == 2  # 1.5 of its ten, rounded
+
+
+@pytest.mark.parametrize(("exemplars", "val", "kept"), [(1, 0.9, (1, 0)), (2, 0.5, (1, 1)), (3, 0.5, (1, 2))])
+def test_the_very_first_exemplar_is_to_train_on(exemplars: int, val: float, kept: tuple[int, int]) -> None:
+    memory = Memory(exemplars, val=val)
+    memory.add(task(0, 10))
+    assert (len(memory.part(val=False)), len(memory.part(val=True))) == kept
+
+
+@pytest.mark.parametrize("kind", [Memory, UniformMemory])
+def test_a_task_of_a_single_image_can_be_kept(kind: type[Memory]) -> None:
+    memory, one = kind(5), task(0, 1, 0)
+    memory.add(one)
+    assert pixels(memory.part(val=False)) == pixels(one.train)
+
+
+@pytest.mark.parametrize("kind", [Memory, UniformMemory])
+def test_a_task_learned_again_takes_the_place_of_its_earlier_exemplars(kind: type[Memory]) -> None:
+    memory, again = kind(10), task(0, 21)
+    for one in (task(0, 20), task(1, 20), again):
+        memory.add(one)
+    assert len(memory) == 10
+    kept = pixels(memory.part(val=False, task=0)) | pixels(memory.part(val=True, task=0))
+    assert kept
+    assert kept <= pixels(again.train) | pixels(again.val)
+    assert len(memory.part(val=False, task=1)) > 0
+
+
+def dtypes(memory: Memory) -> dict[str, torch.dtype]:
+    return {name: column.dtype for name, column in memory.store.named_buffers()}
+
+
+def test_a_budget_below_one_image_keeps_none() -> None:
+    memory, filled = Memory("0.003MB"), Memory("0.1MB")  # an image has 3,072 bytes
+    for index in range(2):
+        memory.add(task(index, 5))
+        filled.add(task(index, 5))
+    assert len(memory) == 0
+    assert memory.known() == []
+    assert memory.replayed() is None
+    assert memory.val_by_task(but=0) == {}
+    assert memory.store["files"].shape == (0,)
+    assert dtypes(memory) == dtypes(filled)
+
+
+def test_a_budget_of_exactly_two_images_keeps_two() -> None:
+    memory = Memory("0.006144MB")
+    memory.add(task(0, 5))
+    assert len(memory) == 2
 
 
 def test_the_same_seed_keeps_the_same_exemplars() -> None:
@@ -101,20 +183,6 @@ def test_bytes_are_never_exceeded_and_shared_equally(coding: Coding) -> None:
     assert int(sizes.max() - sizes.min()) <= int(memory.store["sizes"].max())
 
 
-def test_what_codings_keep_of_an_image() -> None:
-    """PNG every pixel; WebP and JPEG nearly, in far fewer bytes, on what is smooth as photographs are."""
-    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
-    image = torch.stack([x * 4, y * 4, (x + y) * 2]).to(torch.uint8)
-    sizes = {}
-    for coding in ("raw", "png", "webp", "jpeg"):
-        file = encode(image, coding)
-        again = decode(file, coding, (64, 64))
-        sizes[coding] = len(file)
-        assert int((again.int() - image.int()).abs().max()) <= (8 if coding in ("webp", "jpeg") else 0)
-    assert sizes["raw"] == 3 * 64 * 64
-    assert max(sizes["webp"], sizes["jpeg"]) < sizes["raw"] / 5
-
-
 def test_a_uniform_sample_by_hand() -> None:
     """Five images then twenty: whoever has one of the four smallest keys stays, wherever it came from."""
     memory = UniformMemory(4)
@@ -126,12 +194,34 @@ def test_a_uniform_sample_by_hand() -> None:
     assert torch.equal(memory.store["key"].sort().values, torch.cat([first, keys]).sort().values[:4])
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_uniform_sample_is_as_large_as_its_budget(seed: int) -> None:
+    memory = UniformMemory(4, seed=seed)
+    for index in range(3):
+        memory.add(task(index, 4, 1))
+        assert len(memory) == 4
+
+
+def test_a_uniform_sample_with_room_for_all_keeps_all() -> None:
+    memory, tasks = UniformMemory(100), [task(0, 6, 2), task(1, 5, 3)]
+    for one in tasks:
+        memory.add(one)
+    for t, one in enumerate(tasks):
+        assert pixels(memory.part(val=False, task=t)) == pixels(one.train)
+        assert pixels(memory.part(val=True, task=t)) == pixels(one.val)
+
+
+def test_a_uniform_sample_needs_a_number_of_images() -> None:
+    with pytest.raises(ContinuadError, match=r"^exemplars '10%': a uniform sample needs a number of images \(300\)$"):
+        UniformMemory("10%").add(task(0, 4))
+
+
 def test_a_uniform_sample_holds_tasks_in_proportion() -> None:
     """Over 200 seeds, 10 of 40 images seen: a task of 30 has 7.5 of them on average."""
-    counts = []
+    tasks, counts = [task(0, 29, 1), task(1, 9, 1)], []
     for seed in range(200):
         memory = UniformMemory(10, seed=seed)
-        for index, train in enumerate((29, 9)):
-            memory.add(task(index, train, 1))
+        for one in tasks:
+            memory.add(one)
         counts.append(int((memory.store["task"] == 0).sum()))
     assert sum(counts) / len(counts) == pytest.approx(7.5, abs=0.3)

@@ -54,18 +54,18 @@ def test_forgetting_is_measured_from_the_best_not_from_the_first() -> None:
     assert backward_transfer(up_and_down) == pytest.approx(-0.1)
 
 
-def test_bl_122_two_tasks_forget_too() -> None:
+def test_two_tasks_forget_too() -> None:
     assert forgetting([[0.9, NA], [0.6, 0.8]]) == pytest.approx(0.3)
 
 
-def test_bl_124_three_products_and_a_naive_run() -> None:
+def test_three_products_and_a_naive_run() -> None:
     table = [[0.8, NA, NA], [0.3, 0.9, NA], [0.2, 0.4, 0.7]]
     assert forgetting(table, after=1) == pytest.approx(0.5)
     assert forgetting(table) == pytest.approx((0.6 + 0.5) / 2)
     assert relative_forgetting(table) == pytest.approx((0.75 + 5 / 9) / 2)
 
 
-def test_bl_127_rows_and_columns_follow_the_training_order() -> None:
+def test_rows_and_columns_follow_the_training_order() -> None:
     # zipper was trained first, bottle second. Sorting the names would turn learning into forgetting.
     order = ["zipper", "bottle"]
     values = {("zipper", "zipper"): 0.9, ("bottle", "zipper"): 0.6, ("bottle", "bottle"): 0.8}
@@ -73,6 +73,27 @@ def test_bl_127_rows_and_columns_follow_the_training_order() -> None:
     assert forgetting(table) == pytest.approx(0.3)
     assert average(table) == pytest.approx(0.7)
     assert intransigence([0.9, 0.9], table) == pytest.approx([0.0, 0.1])
+
+
+def test_tasks_to_come_do_not_count_in_the_average() -> None:
+    ahead = R.copy()
+    ahead[0, 1:], ahead[1, 2] = 0.30, 0.10
+    assert average(ahead, after=0) == pytest.approx(0.90)
+    assert average(ahead, after=1) == pytest.approx((0.60 + 0.80) / 2)
+
+
+def test_one_task_alone_has_an_intransigence() -> None:
+    assert intransigence([0.9], [[0.8]]) == pytest.approx([0.1])
+
+
+def test_whole_percentages_in_bytes_count_like_any_other_number() -> None:
+    # Task 0 rises from 50 to 90. In unsigned bytes 50 - 90 would be 216.
+    table = np.array([[50, 0], [90, 80]], np.uint8)
+    assert forgetting(table) == -40
+    assert relative_forgetting(table) == pytest.approx(-0.8)
+    assert backward_transfer(table) == 40
+    assert when_learned(table).tolist() == [50, 80]
+    assert intransigence(np.array([40, 90], np.uint8), table).tolist() == [-10, 10]
 
 
 def test_the_first_stage_has_nothing_to_forget() -> None:
@@ -112,7 +133,7 @@ def test_relative_gap_without_a_standard_is_not_available() -> None:
     assert relative_gap(0.8, 0.5) == pytest.approx(-0.6)
 
 
-# Products 0 and 1 are learned together, then 2 and 3, then 4: a row for each lesson, at its last product.
+# Products 0 and 1 are learned together, then 2 and 3, then 4: a row for each step, at its last product.
 TOGETHER = np.array(
     [
         [NA, NA, NA, NA, NA],
@@ -124,33 +145,33 @@ TOGETHER = np.array(
 )
 
 
-def test_tasks_learned_together_count_from_their_lesson() -> None:
+def test_tasks_learned_together_count_from_their_step() -> None:
     assert learned_at(TOGETHER).tolist() == [1, 1, 3, 3, 4]
     assert when_learned(TOGETHER) == pytest.approx([0.9, 0.8, 0.7, 0.5, 0.4])
     assert average(TOGETHER) == pytest.approx(2.9 / 5)
     assert average(TOGETHER, after=1) == pytest.approx(0.85)
     assert forgetting(TOGETHER) == pytest.approx((0.4 - 0.1 + 0.1 + 0.0) / 4)
     assert forgetting(TOGETHER, after=3) == pytest.approx((0.3 + 0.0) / 2), "2 and 3 have just been learned"
-    assert math.isnan(forgetting(TOGETHER, after=1)), "the first lesson has nothing before it"
+    assert math.isnan(forgetting(TOGETHER, after=1)), "the first step has nothing before it"
     assert relative_forgetting(TOGETHER) == pytest.approx((0.4 / 0.9 - 0.1 / 0.8 + 0.1 / 0.7) / 4)
     assert backward_transfer(TOGETHER) == pytest.approx((-0.4 + 0.1 - 0.1 + 0.0) / 4)
     assert backward_transfer(TOGETHER, after=3) == pytest.approx(-0.15)
     assert intransigence([1.0] * 5, TOGETHER) == pytest.approx([0.1, 0.2, 0.3, 0.5, 0.6])
     for function in (average, forgetting, backward_transfer):
-        assert math.isnan(function(TOGETHER, after=2)), "no lesson ends there"
+        assert math.isnan(function(TOGETHER, after=2)), "no step ends there"
 
 
-def test_tasks_learned_together_are_looked_at_before_their_lesson() -> None:
+def test_tasks_learned_together_are_evaluated_before_their_step() -> None:
     ahead = TOGETHER.copy()
     ahead[1, 2:], ahead[3, 4] = (0.2, 0.3, 0.1), 0.2
-    # 2 and 3 after the first lesson, 4 after the second.
+    # 2 and 3 after the first step, 4 after the second.
     assert forward_transfer(ahead, [0.1] * 5) == pytest.approx((0.1 + 0.2 + 0.1) / 3)
     assert forgetting(ahead) == pytest.approx(forgetting(TOGETHER))
     assert forgetting(ahead, after=3) == pytest.approx(0.15)
     assert when_learned(ahead) == pytest.approx(when_learned(TOGETHER))
 
 
-def test_a_lesson_that_is_not_over_has_no_row() -> None:
+def test_a_step_that_is_not_over_has_no_row() -> None:
     assert learned_at(TOGETHER[:3, :3]).tolist() == [1, 1, 3]
     assert when_learned(TOGETHER[:3, :3]) == pytest.approx([0.9, 0.8, NA], nan_ok=True)
 

@@ -74,6 +74,12 @@ def test_maps_of_different_sizes_and_dtypes() -> None:
     assert pixel_auroc(mixed, masks) == pixel_auroc(maps, masks)
 
 
+def test_large_integers_are_not_rounded() -> None:
+    maps = np.array([[[2**60, 2**60 + 1]]])  # the same number in float64
+    assert pixel_auroc(maps, [[[0, 1]]]) == 1.0
+    assert pixel_auroc(maps, [[[1, 0]]]) == 0.0
+
+
 def test_uint8_maps() -> None:
     maps, masks = example(20)
     maps = np.clip(maps + 128, 0, 255).astype(np.uint8)
@@ -100,7 +106,7 @@ def test_a_task_with_more_defect_than_good_pixels() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 255])
-def test_bl_079_pixels_of_one_class_only_are_not_available(value: int) -> None:
+def test_pixels_of_one_class_only_are_not_available(value: int) -> None:
     maps = example()[0]
     masks = np.full(maps.shape, value, np.uint8)
     assert all(math.isnan(v) for v in pixel_metrics(maps, masks).values())
@@ -121,7 +127,7 @@ class Lazy:
         return (make() for make in self.make)
 
 
-def test_bl_080_memory_does_not_grow_with_the_number_of_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_does_not_grow_with_the_number_of_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranking, "CHUNK", 1 << 14)
     side, number = 128, 200
 
@@ -141,7 +147,7 @@ def test_bl_080_memory_does_not_grow_with_the_number_of_maps(monkeypatch: pytest
     assert got["pixel_auroc"] == pytest.approx(roc_auc_score(truth.ravel(), whole.ravel()), abs=1e-12)
 
 
-def test_bl_080_chunks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     maps, masks = example(5)
     expected = pixel_metrics(maps, masks)
     for chunk in (50, 577, 3000):
@@ -161,12 +167,14 @@ def test_errors_name_the_map() -> None:
         pixel_metrics(broken, np.zeros_like(masks))
     with pytest.raises(ContinuadError, match=r"anomaly map 1 has shape \(24, 24\) and its mask \(12, 24\)"):
         pixel_metrics(list(maps[:2]), [masks[0], masks[1][:12]])
-    with pytest.raises(ContinuadError, match=r"anomaly map 0 has shape \(24,\)"):
+    with pytest.raises(ContinuadError, match=r"map 0 has shape \(24,\) .*: both must be \(height, width\) and equal$"):
         pixel_metrics(maps[0], masks[0])
     with pytest.raises(ContinuadError, match="differ in number: 5 pairs"):
         pixel_metrics(maps, masks[:5])
-    with pytest.raises(ContinuadError, match="maps is an iterator"):
+    with pytest.raises(ContinuadError, match=r"^maps is an iterator"):
         pixel_metrics(iter(maps), masks)
+    with pytest.raises(ContinuadError, match=r"^masks is an iterator"):
+        pixel_metrics(maps, iter(masks))
 
 
 def test_an_error_in_a_thread_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:

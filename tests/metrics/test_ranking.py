@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from continuad.errors import ContinuadError
 from continuad.metrics import ranking
-from continuad.metrics.ranking import auroc, average_precision, best_f1, rank
+from continuad.metrics.ranking import auroc, average_precision, best_f1, rank, working_dtype
 
 labels_of_20 = arrays(np.bool_, 20).filter(lambda a: 0 < a.sum() < a.size)
 scores_of_20 = arrays(np.float32, 20, elements=st.floats(-1e6, 1e6, width=32, allow_subnormal=False)) | arrays(
@@ -103,6 +103,40 @@ def test_counts_of_a_small_example() -> None:
     assert r.alarms.tolist() == [1, 2]
     assert r.alarms_above.tolist() == [0, 2]
     assert r.share == pytest.approx([1 / 3, 1])
+    assert r.hits.dtype == r.alarms.dtype == r.alarms_above.dtype == np.int64
+
+
+def test_a_single_positive_is_the_whole_share() -> None:
+    assert rank([2, 1], [0, 1]).share.tolist() == [1]
+
+
+def test_average_precision_is_never_rounded_above_one() -> None:
+    for positives in range(1, 100):  # 9 times 1/9 and its like add up to a little more than 1
+        ordered = rank(np.arange(positives + 1), np.arange(positives + 1) > 0)
+        assert 1 - 1e-12 < average_precision(ordered) <= 1
+
+
+def test_the_threshold_below_zero_leaves_the_smallest_float16_apart() -> None:
+    scores = np.array([0, -6e-8], np.float16)  # neighbours: the smallest step that float16 has
+    assert scores[1] != 0
+    f1, threshold = best_f1(rank(scores, [1, 0]))
+    assert f1 == 1
+    assert (scores > threshold).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("given", "working"),
+    [
+        (["uint8"], "float32"),
+        (["int16"], "float32"),
+        (["float16", "uint8"], "float32"),
+        (["float32"], "float32"),
+        (["int32"], "int32"),
+        (["int32", "float32"], "float64"),
+    ],
+)
+def test_scores_are_compared_in_a_type_that_merges_none(given: list[str], working: str) -> None:
+    assert working_dtype([np.dtype(name) for name in given]) == working
 
 
 def test_perfect_and_reversed_and_constant() -> None:

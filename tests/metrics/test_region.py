@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from continuad.errors import ContinuadError
-from continuad.metrics.region import aupro, aupro_stretched, region_weights
+from continuad.metrics.region import aupro, aupro_stretched, pro_area, rank_pixels, region_weights
 
 from . import slow
 
@@ -24,6 +25,7 @@ def test_equals_the_definition(levels: float, limit: float, signal: float) -> No
     masks = slow.drawn_masks(rng, 5, 20)
     maps = np.round((rng.normal(size=masks.shape) + signal * masks) * levels).astype(np.float32)
     assert aupro(maps, masks, limit) == pytest.approx(slow.aupro(maps, masks, limit), abs=1e-12)
+    assert pro_area(rank_pixels(maps, masks)) == aupro(maps, masks)
 
 
 @settings(max_examples=200, deadline=None)
@@ -52,6 +54,7 @@ def test_small_regions_weigh_as_much_as_large_ones() -> None:
 def test_regions_touching_at_a_corner_are_one() -> None:
     mask = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1]], bool)
     assert region_weights(mask).tolist() == [0.5, 0.5, 1.0]
+    assert region_weights(np.zeros((4, 3), bool)).shape == (0,)
 
 
 def test_regions_at_the_same_place_in_two_images_are_two() -> None:
@@ -70,7 +73,7 @@ def test_interpolation_at_the_limit_by_hand() -> None:
     assert aupro(maps, masks, limit=1.0) == pytest.approx((0.25 + 0.5) / 1.0)
 
 
-def test_bl_074_an_area_is_never_above_one() -> None:
+def test_an_area_is_never_above_one() -> None:
     # A nearly perfect map of two values: the curve jumps from FPR 1/60 to 1 and never stops near 0.3.
     masks = np.zeros((1, 8, 8), bool)
     masks[0, 2:4, 2:4] = True
@@ -90,7 +93,7 @@ def test_increasing_rescaling_changes_nothing(maps: np.ndarray) -> None:
     assert aupro(places, masks) == aupro(maps, masks)
 
 
-def test_bl_079_without_defects_or_without_good_pixels_not_available() -> None:
+def test_without_defects_or_without_good_pixels_not_available() -> None:
     maps = np.random.default_rng(0).random((2, 5, 5))
     for masks in (np.zeros(maps.shape), np.ones(maps.shape)):
         assert math.isnan(aupro(maps, masks))
@@ -110,6 +113,7 @@ def test_stretched_equals_what_the_papers_do(dtype: type, limit: float) -> None:
     rng = np.random.default_rng(3)
     masks = slow.drawn_masks(rng, 4, 20)
     maps = (128 + 30 * rng.normal(size=masks.shape) + 40 * masks).clip(0, 255).astype(dtype)
+    assert aupro_stretched(maps, masks) == pytest.approx(slow.aupro_stretched(maps, masks, 0.3, 200), abs=1e-12)
     for steps in (10, 200):
         expected = slow.aupro_stretched(maps, masks, limit, steps)
         assert aupro_stretched(maps, masks, limit, steps) == pytest.approx(expected, abs=1e-12)
@@ -126,10 +130,30 @@ def test_stretched_judges_only_the_span_of_its_points() -> None:
     assert aupro_stretched(maps, masks) == pytest.approx(1 / 3)
 
 
+def test_stretched_leaves_out_the_point_at_the_limit_itself() -> None:
+    # Thresholds 9, 8, .. 0 and ten good pixels. FPR is 0 above 9, then 1/10, 2/10 from 6 on, and 3/10 from 4 on.
+    maps = np.array([[[10, 6, 4, 2] + [9, 7, 5] + [0] * 7]], np.float64)
+    masks = np.array([[[1] * 4 + [0] * 10]])
+    # Kept: PRO 1/4 at 0, 1/10 and 2/10, and 1/2 at 2/10. The point (3/10, 1/2) would make it 1/3.
+    assert aupro_stretched(maps, masks, limit=0.3, steps=10) == pytest.approx(1 / 4)
+
+
+def test_stretched_without_a_curve_is_silently_not_available() -> None:
+    maps, mask = np.array([[[1, 1, 0, 0, 0.5]]]), np.array([[[0, 0, 0, 0, 1]]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert math.isnan(aupro_stretched([], []))
+        assert math.isnan(aupro_stretched(maps, mask)), "half of the good pixels share the highest score"
+        assert math.isnan(aupro_stretched(mask, mask)), "all points have FPR 0"
+        assert math.isnan(aupro_stretched(maps, np.zeros_like(mask)))
+        assert math.isnan(aupro_stretched(maps, np.ones_like(mask)))
+
+
 def test_stretched_of_a_curve_without_width_is_not_available() -> None:
     masks = np.zeros((1, 8, 8), bool)
     masks[0, 2:4, 2:4] = True
     assert math.isnan(aupro_stretched(masks.astype(float), masks))  # perfect, all kept FPR are 0
     assert math.isnan(aupro_stretched(np.zeros(masks.shape), masks))
-    with pytest.raises(ContinuadError, match="NaN"):
-        aupro_stretched(np.full(masks.shape, np.nan), masks)
+    for bad in (np.nan, np.inf, -np.inf):
+        with pytest.raises(ContinuadError, match=r"^an anomaly map holds NaN or infinity: metrics need finite scores$"):
+            aupro_stretched(np.where(masks, bad, 0.0), masks)

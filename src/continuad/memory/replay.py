@@ -57,9 +57,10 @@ class Memory(nn.Module):
         return len(self.store["task"]) if "task" in self.store else 0
 
     def add(self, task: Task) -> None:
-        """Take the task's share in. What is fixed is never exceeded: the others' shares shrink."""
+        """Take the task's share in, in place of what there is of it. What is fixed is never exceeded: the others'
+        shares shrink."""
         files, held = self._offer(task)
-        rows = [(t, *self._rows(self.store["task"] == t)) for t in self.known()]
+        rows = [(t, *self._rows(self.store["task"] == t)) for t in self.known() if t != task.index]
         rows = sorted([*rows, (task.index, files, held)], key=lambda row: row[0])
         counts = self._counts({t: [len(f) for f in files] for t, files, _ in rows})
         kept = [(t, files[: counts[t]], held[: counts[t]]) for t, files, held in rows]
@@ -138,14 +139,15 @@ class UniformMemory(Memory):
     """
 
     def add(self, task: Task) -> None:
-        """Let the task's images compete with those that are kept."""
+        """Let the task's images compete with those that are kept of other tasks."""
         if self.unit:
             raise ContinuadError(f"exemplars '{self.exemplars}': a uniform sample needs a number of images (300)")
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + task.index)
         new = torch.rand(len(task.train) + len(task.val), generator=generator, dtype=torch.float64)
         old = self.store["key"] if len(self) else new[:0]
-        limit = torch.cat([old, new]).sort().values[: int(self.amount)][-1]
-        stay, come = old <= limit, (new <= limit).nonzero().flatten()
+        others = self.store["task"] != task.index if len(self) else old < 0
+        limit = torch.cat([old[others], new]).sort().values[: int(self.amount)][-1]
+        stay, come = others & (old <= limit), (new <= limit).nonzero().flatten()
         held = come >= len(task.train)
         joined = Joined((task.train, task.val))
         files = self._rows(stay)[0] if len(self) else []

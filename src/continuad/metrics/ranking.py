@@ -96,12 +96,12 @@ def rank_parts(
         weights: (P,) what each positive counts in `Ranking.share`; None counts all alike.
         parts: arrays of any shape holding all scores, positives included; iterated once.
         total: number of scores in all parts.
-        dtypes: dtypes that occur in the parts.
+        dtypes: dtypes that occur in the parts, at least one.
 
     Raises:
         ContinuadError: a part holds NaN or infinity; the message names the part as an anomaly map.
     """
-    given = np.result_type(*dtypes) if total else np.dtype(np.float32)
+    given = np.result_type(*dtypes)
     working = working_dtype([given])
     positives = positives.astype(working, copy=False)
     order = np.argsort(positives)
@@ -116,7 +116,7 @@ def rank_parts(
     if weights is None:
         share = hits / max(1, ordered.size)
     else:
-        share = np.cumsum(np.add.reduceat(weights[order], starts)[::-1]) if ordered.size else np.zeros(0)
+        share = np.cumsum(np.add.reduceat(weights[order], starts)[::-1])
         share = share / share[-1:]
     return Ranking(
         thresholds=thresholds[::-1],
@@ -248,7 +248,8 @@ class _Tally:
                 self._at[tied] += right - left[tied]
         else:
             reached = np.searchsorted(self._thresholds, chunk, "right")
-            equal = reached[(reached > 0) & (self._thresholds[reached - 1] == chunk)] - 1
+            # A score below all thresholds is compared with the highest, and does not equal it either.
+            equal = reached[self._thresholds[reached - 1] == chunk] - 1
             with self._lock:
                 np.add.at(self._passed, reached, 1)
                 np.add.at(self._at, equal, 1)
