@@ -108,7 +108,7 @@ def test_a_whole_folder_becomes_a_page_tables_and_figures(full: tuple[Path, Told
     assert len(pd.read_csv(folder / "summary_seeds.csv")) == 3
     names = {path.name for path in (folder / "figures").iterdir()}
     assert {"trend_padim_pixel_f1_max.svg", "trend_padim_pixel_f1_max.png", "bars.svg"} <= names
-    assert {"matrix_padim_naive_order0_image_auroc.png", "gallery_padim-naive-seed0-order0.png"} <= names
+    assert {"matrix_padim_naive_order0_image_auroc.png", "gallery_padim_naive_seed0_order0.png"} <= names
     assert not [name for name in names if name.startswith(".")], "no half files are left"
     assert told[-1][1] == told[-1][2]
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
@@ -240,7 +240,7 @@ def test_how_products_are_inferred_is_reported_with_and_without_help(tmp_path: P
 
 
 def test_a_folder_without_rows_is_told_plainly(tmp_path: Path) -> None:
-    with pytest.raises(ContinuadError, match=r"neither rows\.parquet nor rows\.csv"):
+    with pytest.raises(ContinuadError, match=r"neither runs/\*/rows\.json nor rows\.parquet nor"):
         write_report(tmp_path)
     with pytest.raises(ContinuadError, match="no such folder"):
         write_report(tmp_path / "nowhere")

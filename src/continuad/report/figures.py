@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from continuad.files import safe_name
 from continuad.metrics import continual
 from continuad.report import style
 from continuad.report.drawing import GRID, INK, label_ends, new_figure, styled
@@ -61,7 +62,7 @@ def all_figures(rows: pd.DataFrame, summary: pd.DataFrame) -> list[Drawing]:
 
 
 def _of_metric(rows: pd.DataFrame, runs: pd.DataFrame, metric: str, detector: str) -> Iterator[Drawing]:
-    name, stem = style.metric_name(metric), style.slug(detector)
+    name, stem = style.metric_name(metric), safe_name(detector)
     draw = partial(products, rows, metric, detector)
     title = f"{name} of each product at the end, {detector}"
     yield Drawing(f"products_{stem}_{metric}", "products", metric, title, draw)
@@ -72,7 +73,7 @@ def _of_metric(rows: pd.DataFrame, runs: pd.DataFrame, metric: str, detector: st
     for strategy, order in runs[["strategy", "order"]].drop_duplicates().itertuples(index=False):
         draw = partial(heat_matrix, rows, metric, detector, strategy, order)
         title = f"{name} of each product after each, {detector} · {strategy} · order {order}"
-        yield Drawing(f"matrix_{stem}_{style.slug(strategy)}_order{order}_{metric}", "matrix", metric, title, draw)
+        yield Drawing(f"matrix_{stem}_{safe_name(strategy)}_order{order}_{metric}", "matrix", metric, title, draw)
 
 
 def trend(rows: pd.DataFrame, metric: str, detector: str) -> Figure:

@@ -96,16 +96,6 @@ def short(name: str, length: int = 16) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
-def slug(text: str) -> str:
-    """A file name's part: letters and digits of any script, dashes for the rest.
-
-    A name that had to be bent gets the sum of its bytes appended, lest "a/b" and "a b" share a file.
-    """
-    bent = re.sub(r"[^\w.]+", "-", text).strip("-._")
-    plain = bent == re.sub(r"[:-]", "-", text)
-    return bent if plain and bent else f"{bent or 'x'}-{sum(i * b for i, b in enumerate(text.encode(), 1)):x}"
-
-
 def duration(seconds: float) -> str:
     """Seconds as the thesis writes times: "3 h 18 min", "6 min 10 s", "42 s", "0.8 s"."""
     if not math.isfinite(seconds):
