@@ -32,6 +32,7 @@ class Strategy(nn.Module):
         per_task_thresholds: the three thresholds of every task by its number, see `thresholds`.
         budget: how long a gradient detector learns a task.
         checkpoint: where a half-learned task is kept, and continued from, if anywhere.
+        tasks: what was learned, in order of learning.
     """
 
     needs_gradients: ClassVar[bool] = False
@@ -41,6 +42,7 @@ class Strategy(nn.Module):
     infers_task_by: ClassVar[tuple[str, ...]] = ()
     budget: Budget = Budget()
     checkpoint: Checkpoint | None = None
+    tasks: Sequence[Task] = ()
 
     def __init__(self, detector: Detector, seed: int = 0):
         super().__init__()
