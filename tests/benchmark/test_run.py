@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -397,6 +398,12 @@ def test_a_detector_may_have_steps_of_its_own() -> None:
     asked = Settings(detector=(external, "padim"), strategy=("naive",), steps=7, options={f"{external}.steps": 3})
     budgets = {cell.detector: build(asked, cell).budget.steps for cell in cells(asked)[0]}
     assert budgets == {external: 3, "padim": 7}
+
+
+def test_a_product_with_a_very_long_name_has_examples(tmp_path: Path) -> None:
+    tasks = [replace(task, name="ü" * 250 + task.name) for task in stream(2)]
+    run(tasks, Naive(padim()), examples=tmp_path)
+    assert len(list(tmp_path.rglob("*.npz"))) == 2
 
 
 def test_examples_hold_everything_the_gallery_needs(tmp_path: Path) -> None:

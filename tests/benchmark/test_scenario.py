@@ -85,11 +85,11 @@ def test_who_takes_no_part_is_left_out_of_the_grid_with_the_reason() -> None:
     asked = Settings(scenario="class", strategy=("single", "naive", "replay:5+reservoir:5", "pertask"))
     kept, refused = cells(asked)
     assert {cell.strategy for cell in kept} == {"pertask"}
-    assert refused["padim × naive"] == "Naive does not infer the task, as the scenario class asks"
+    assert refused["padim × naive"] == "it does not infer the task, as the scenario class asks"
     assert set(refused) == {"padim × single", "padim × naive", "padim × replay:5+reservoir:5"}
     _, refused = cells(Settings(scenario="domain", strategy=("single", "naive")))
     assert "must be given the task" in refused["padim × single"]
-    with pytest.raises(ContinuadError, match="does not infer the task"):
+    with pytest.raises(ContinuadError, match="strategy naive takes no part in the scenario class: it does not infer"):
         run(stream(1), Naive(padim()), scenario="class")
 
 

@@ -87,7 +87,7 @@ def write_run(folder: Path, rows: list[dict]) -> Path:
 def write_examples(
     folder: Path, run: str, names: list[str], size: tuple[int, int] = (24, 32), **changed: object
 ) -> None:
-    """A good and a defective image of each product: the defect is a block of value 30, the limit 20, the rest 10."""
+    """A good and a defective image of each product: the map is 30 on the defect and 10 elsewhere, the threshold 20."""
     height, width = size
     (folder / "examples" / run).mkdir(parents=True, exist_ok=True)
     for index, name in enumerate(names):

@@ -42,7 +42,7 @@ def test_bl_127_the_matrix_picture_is_labelled_in_training_order() -> None:
     assert axes.get_ylim()[0] > axes.get_ylim()[1], "time runs downwards"
 
 
-def test_a_lesson_of_several_products_is_one_row_of_the_matrix() -> None:
+def test_a_step_of_several_products_is_one_row_of_the_matrix() -> None:
     table = [[np.nan], [0.9, 0.8], [0.6, 0.8, 0.7]]
     names = ["a washer of brass", "bolt", "nut"]
     rows = frame([row for row in run_rows("naive", {"pixel_f1_max": table}, names) if row["after_task"] > 0])
