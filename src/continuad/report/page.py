@@ -115,8 +115,10 @@ def _facts(rows: pd.DataFrame, summary: pd.DataFrame, means: pd.DataFrame) -> di
     """What a reader should know before any number: which products in which order, how many runs."""
     furthest = summary.loc[summary["tasks"].idxmax(), "run"]
     _, products = matrix(rows, "", str(furthest))
+    steps = rows.loc[rows["run"] == furthest, "after_task"].nunique()
     return {
         "products": products,
+        "grouped": steps < len(products),
         "orders": summary["order"].nunique(),
         "seeds": summary["seed"].nunique(),
         "runs": len(summary),
@@ -186,8 +188,8 @@ def settings_parts(settings: dict[str, Any]) -> dict[str, Any]:
     """
     flat, groups, tables = [], [], []
     for key, value in settings.items():
-        if key in ("command", "notes", "about_strategies") or value in ({}, []):
-            continue  # they have places of their own, or nothing to say
+        if key in ("command", "notes", "about_strategies") or value in ({}, [], ""):
+            continue  # they have places of their own, or are not set
         if isinstance(value, dict):
             groups.append((key, [(inner, text(item)) for inner, item in value.items()]))
         elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):

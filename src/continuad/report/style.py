@@ -20,7 +20,17 @@ METRIC_NAMES = {
     "pixel_f1": "Pixel F1 at the threshold",
     "pixel_ap": "Pixel AP",
     "pixel_aupro": "AUPRO",
+    "forgetting": "Forgetting",
+    "relative_forgetting": "Relative forgetting",
+    "backward_transfer": "Backward transfer",
+    "relative_gap": "Relative gap",
+    "task_accuracy": "Task accuracy",
     "open_set_auroc": "Open-set AUROC",
+    "oracle": "oracle_… (task given)",
+    "train_seconds": "Learning time",
+    "inference_ms": "Inference time",
+    "architecture_mb": "Architecture memory",
+    "additional_mb": "Additional memory",
 }
 
 # References first. A strategy that is not named here follows, alphabetically.
