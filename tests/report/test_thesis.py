@@ -36,6 +36,14 @@ def test_rows_and_columns_stand_in_the_published_layout() -> None:
     ]
 
 
+def test_memory_while_learning_is_a_row_where_it_was_measured() -> None:
+    costs = {"learning_mb": 31.5}
+    rows = frame(run_rows("naive", {"pixel_f1_max": TWO}, ["a", "b"], costs=costs))
+    table = thesis_table(summarise(rows), "padim")
+    assert table.cells.loc[("Memory while learning [MB]", ""), "naive"] == "31.5"
+    assert "Memory while learning [MB]" not in thesis_table(summarise(line()), "padim").cells.index.get_level_values(0)
+
+
 def test_cells_hold_mean_and_deviation_of_the_seeds() -> None:
     table = thesis_table(summarise(line()), "padim")
     assert table.cells.loc[("Pixel-level", "F1 max"), "naive"] == "0.690 ± 0.014"

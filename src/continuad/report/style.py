@@ -31,6 +31,7 @@ METRIC_NAMES = {
     "inference_ms": "Inference time",
     "architecture_mb": "Architecture memory",
     "additional_mb": "Additional memory",
+    "learning_mb": "Memory while learning",
 }
 
 # References first. A strategy that is not named here follows, alphabetically.

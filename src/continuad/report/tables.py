@@ -21,7 +21,7 @@ TASK_INFERENCE = (
 )
 CHANCE = {"image_auroc": 0.5, "pixel_auroc": 0.5}
 """What a model that has learned nothing reaches: the baseline of forward transfer."""
-_COSTS = ("inference_ms", "architecture_mb", "additional_mb")
+_COSTS = ("inference_ms", "architecture_mb", "additional_mb", "learning_mb")
 
 
 def task_names(rows: pd.DataFrame, run: str) -> list[str]:

@@ -61,6 +61,7 @@ def _rows(basis: str) -> list[_Row]:
         _Row("Time", "inference [ms]", "inference_ms", style.milliseconds),
         _Row("Architecture memory [MB]", "", "architecture_mb", style.megabytes),
         _Row("Additional memory [MB]", "", "additional_mb", style.megabytes),
+        _Row("Memory while learning [MB]", "", "learning_mb", style.megabytes),
         _Row("Relative gap δ [%]", "", f"relative_gap_{basis}", style.percent, compared=True),
         _Row("Average forgetting [%]", "", f"relative_forgetting_{basis}", style.percent, compared=True),
     ]
@@ -96,7 +97,9 @@ def comparison_table(summary: pd.DataFrame) -> Table:
 
 
 def _table(title: str, means: pd.DataFrame, heads: list[str], basis: str) -> Table:
-    rows, notes = _rows(basis), list[str]()
+    # Results of earlier versions do not hold the memory while learning: then the table has no such row.
+    rows = [row for row in _rows(basis) if row.column != "learning_mb" or means["learning_mb"].notna().any()]
+    notes = list[str]()
     if basis != "pixel_f1_max":
         # The first note: it changes what two rows of the table mean.
         _note(notes, "gap and forgetting are taken from image AUROC, since no pixel metric is available")
