@@ -1,4 +1,4 @@
-"""Every detector under every strategy: learn, predict, save, reload, resume, count bytes, same scores.
+"""Every detector under every strategy: learn, predict, save, reload, resume, move, count bytes, answer threads.
 
 A new file in detectors/ or strategies/ is covered by being there. Run with CONTINUAD_FULL=1 for every pair of them.
 """
@@ -6,6 +6,8 @@ A new file in detectors/ or strategies/ is covered by being there. Run with CONT
 from __future__ import annotations
 
 import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from toys import SIZE, ToyAutoencoder, stream
 from continuad.core.detector import Detector
 from continuad.core.fit import Budget
 from continuad.core.footprint import MEGABYTE, footprint
+from continuad.core.state import HostStats
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
 from continuad.errors import ContinuadError
@@ -35,6 +38,7 @@ SMALL = {
     "seed": 1,
 }
 STEPS = 2  # of gradient detectors
+OTHER_DEVICE = "cuda" if torch.cuda.is_available() else "meta"  # shapes suffice to see where things lie
 EXTERNAL = f"{ToyAutoencoder.__module__}:{ToyAutoencoder.__name__}"
 FULL = "CONTINUAD_FULL" in os.environ  # every pair, which takes half an hour
 FEW = ("naive", "replay", "accumulate", "pertask")
@@ -42,7 +46,7 @@ EXTRA = {"fastflow": ("latent",)}  # refused by those detectors that meet every 
 SLOW = {"efficientad-s": ("replay",), "efficientad-m": (), "stfpm": ("replay", "pertask")}  # seconds a pair
 
 
-def ways(detector: str) -> tuple[str, ...]:
+def partners(detector: str) -> tuple[str, ...]:
     """Every strategy meets one detector of each kind, and every detector the strategies that differ most."""
     return (
         tuple(strategies())
@@ -56,12 +60,15 @@ def few_tasks(detector: str, tasks: int = 3) -> list[Task]:
     return stream(tasks, train=4 if detector in SLOW else 12)
 
 
-PAIRS = [(d, s) for d in [*detectors(), EXTERNAL] for s in ways(d)]
+PAIRS = [(d, s) for d in [*detectors(), EXTERNAL] for s in partners(d)]
+
+
+def kind_of(detector: str) -> type[Detector]:
+    return ToyAutoencoder if detector == EXTERNAL else detectors()[detector]
 
 
 def build(detector: str, strategy: str) -> Strategy:
-    kinds = {**detectors(), EXTERNAL: ToyAutoencoder}
-    made = make_detector(detector, **applicable(kinds[detector], SMALL))
+    made = make_detector(detector, **applicable(kind_of(detector), SMALL))
     built = make_strategy(strategy, made, **applicable(strategies()[strategy], SMALL))
     built.budget = Budget(steps=STEPS)
     return built
@@ -69,7 +76,7 @@ def build(detector: str, strategy: str) -> Strategy:
 
 @pytest.mark.parametrize(("detector", "strategy"), PAIRS)
 def test_pair(detector: str, strategy: str, tmp_path: Path) -> None:
-    kind = {**detectors(), EXTERNAL: ToyAutoencoder}[detector]
+    kind = kind_of(detector)
     if strategies()[strategy].refuses(kind):
         with pytest.raises(ContinuadError):
             build(detector, strategy)
@@ -88,25 +95,26 @@ def test_pair(detector: str, strategy: str, tmp_path: Path) -> None:
     resumed.learn(list(resumed.view(tasks))[2])
 
     save_model(whole, tmp_path / "whole")
-    reloaded, _ = load_model(tmp_path / "whole")
-    task_given = 1 if whole.needs_task else None
+    reloaded, _ = load_model(tmp_path / "whole", trust=[EXTERNAL])
+    given = "chess" if whole.needs_task else None
     x = torch.from_numpy(tasks[1].test.images)
-    found = whole.predict(x, task_given)
+    found = whole.predict(x, given)
     assert found.map.shape == (8, SIZE, SIZE)
     assert torch.isfinite(found.map).all()
     assert torch.isfinite(found.score).all()
     for other in (resumed, reloaded):
-        again = other.predict(x, task_given)
+        again = other.predict(x, given)
         assert torch.equal(again.map, found.map)
         assert torch.equal(again.score, found.score)
         assert other.thresholds(1) == whole.thresholds(1)
         assert footprint(other) == footprint(whole)
+        assert other.tasks == whole.tasks
 
 
 @pytest.mark.parametrize(("detector", "strategy"), PAIRS)
 def test_bytes_counted_are_bytes_saved(detector: str, strategy: str, tmp_path: Path) -> None:
     """Additional memory, and what is trained, equal the saved tensors; frozen backbones are named, not saved."""
-    if strategies()[strategy].refuses({**detectors(), EXTERNAL: ToyAutoencoder}[detector]):
+    if strategies()[strategy].refuses(kind_of(detector)):
         pytest.skip("not applicable")
     model = build(detector, strategy)
     for task in list(model.view(few_tasks(detector, 2))):
@@ -130,6 +138,80 @@ def _copies(model: Strategy, folder: Path) -> int:
 def _tensor_bytes(file: Path) -> int:
     """A file's size without its header, which begins with its own length."""
     return file.stat().st_size - 8 - int.from_bytes(file.read_bytes()[:8], "little")
+
+
+def meets(strategy: str) -> str:
+    """A quick detector that the strategy accepts."""
+    return next(d for d in (EXTERNAL, "padim", "fastflow") if not strategies()[strategy].refuses(kind_of(d)))
+
+
+@pytest.mark.parametrize("strategy", strategies())
+def test_a_thousand_answers_from_eight_threads_equal_the_serial_ones(strategy: str) -> None:
+    """A prediction changes nothing: neither the model nor what another thread is told."""
+    model = build(meets(strategy), strategy)
+    tasks = stream(2, train=4)
+    for task in model.view(tasks):
+        model.learn(task)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    images = [torch.from_numpy(task.test.images[i : i + 1]) for i in range(4) for task in tasks]
+    given = (0, 1) if model.needs_task else (0, 1, None)
+    asked = [(i % len(images), given[i % len(given)]) for i in range(1000)]
+
+    def answer(question: tuple[int, int | None]) -> tuple[float, float]:
+        found = model.predict(images[question[0]], question[1])
+        return float(found.score), float(found.map.sum())
+
+    serial = {question: answer(question) for question in set(asked)}
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(answer, asked)) == [serial[question] for question in asked]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("strategy", strategies())
+def test_state_goes_where_the_model_goes_and_exemplars_stay(strategy: str, tmp_path: Path) -> None:
+    """A model that lies on another device takes in there what a file holds."""
+    model = build(meets(strategy), strategy)
+    for task in list(model.view(stream(2, train=4))):
+        model.learn(task)
+    save_model(model, tmp_path)
+    moved = build(meets(strategy), strategy).to(OTHER_DEVICE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a meta tensor takes no values in
+        load_into(moved, tmp_path)
+    exemplars = {f"{name}.{key}" for name, m in moved.named_modules() if isinstance(m, HostStats) for key in m}
+    where = {name: value.device.type for name, value in moved.state_dict().items()}
+    assert {where[name] for name in exemplars} <= {"cpu"}
+    assert {where[name] for name in where.keys() - exemplars} == {OTHER_DEVICE}
+
+
+@pytest.mark.parametrize("name", [*detectors(), EXTERNAL])
+def test_a_detector_follows_from_its_seed_alone(name: str) -> None:
+    """One that draws from anything but the generator that `make_detector` seeds differs when it is loaded again."""
+    built = []
+    for seed, noise in ((1, 10), (1, 11), (2, 12)):
+        torch.manual_seed(noise)
+        made = make_detector(name, **(applicable(kind_of(name), SMALL) | {"seed": seed}))
+        built.append(made.state_dict())
+        assert torch.initial_seed() == noise
+    assert all(torch.equal(value, built[1][key]) for key, value in built[0].items())
+    if made.weights():
+        assert not all(torch.equal(value, built[2][key]) for key, value in built[0].items())
+
+
+@pytest.mark.parametrize("name", detectors())
+def test_untrained_detectors_and_other_sizes_are_refused(name: str) -> None:
+    detector = make_detector(name, **applicable(detectors()[name], SMALL))
+    with pytest.raises(ContinuadError, match="not trained yet"):
+        detector.predict(torch.zeros(1, 3, SIZE, SIZE, dtype=torch.uint8))
+    detector.stats["trained"] = torch.tensor(True)
+    with pytest.raises(ContinuadError, match="images are 96 x 64, but the model learned 64 x 64"):
+        detector.predict(torch.zeros(1, 3, 96, SIZE, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(("base", "most"), [(Detector, 15), (Strategy, 17)])
+def test_the_interfaces_stay_small(base: type, most: int) -> None:
+    own = {name for name in vars(base) if not name.startswith("_")} - {"stats", "kept"}
+    assert len(own) <= most, own
 
 
 @pytest.mark.parametrize("name", [*detectors(), *strategies()])

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from continuad.core.detector import Detector
-from continuad.core.types import Batch, ImageSet, Prediction, Task
+from continuad.core.detector import TRAINED, Detector
+from continuad.core.types import ImageSet, Prediction, Task
 
 SIZE = 64
 
@@ -49,9 +49,10 @@ def stream(tasks: int = 3, *, train: int = 12, size: int = SIZE) -> list[Task]:
     ]
 
 
-def batch_of(images: Tensor) -> Batch:
-    """Good images (B, 3, H, W) with their truth."""
-    return Batch.good(images)
+def ready(detector: Detector) -> Detector:
+    """A detector that may predict, taught by hand instead of by `fit`."""
+    detector.stats[TRAINED] = torch.tensor(True)
+    return detector.eval()
 
 
 def shaken(detector: Detector, by: float) -> None:
@@ -70,7 +71,7 @@ class ToyAutoencoder(Detector):
     def __init__(self, image_size: int | tuple[int, int] = SIZE, seed: int = 0):
         super().__init__(image_size)
         self.seed = seed
-        with torch.random.fork_rng():
+        with torch.random.fork_rng():  # tests build it without make_detector, which would seed it
             torch.manual_seed(seed)
             self.encode = nn.Sequential(nn.Conv2d(3, 6, 4, 4), nn.BatchNorm2d(6), nn.ReLU())
             self.decode = nn.ConvTranspose2d(6, 3, 4, 4)
@@ -81,6 +82,6 @@ class ToyAutoencoder(Detector):
     def step(self, images: Tensor) -> Tensor:
         return F.mse_loss(self(images)[0], images.float() / 255)
 
-    def predict(self, images: Tensor) -> Prediction:
+    def _predict(self, images: Tensor) -> Prediction:
         error = (self(images)[0] - images.float() / 255).square().mean(1)
         return Prediction(error.flatten(1).amax(1), error)

@@ -116,7 +116,7 @@ def test_the_task_of_a_product_is_the_step_it_was_learned_in() -> None:
         found = strategy.infer_task(torch.from_numpy(task.test.images))
         assert right[place] == pytest.approx(float((found == step).float().mean()))
     assert right.mean() > 0.9
-    assert strategy.snapshots.known() == [0, 1]
+    assert [task.index for task in strategy.tasks] == [0, 1]
     r, _ = matrix(rows, "pixel_auroc", rows.run.iloc[0])
     ahead = summarise(rows).forward_transfer_pixel_auroc.item()
     assert ahead == pytest.approx(r[0, 1:].mean() - 0.5), "both products of the second step, before it"

@@ -18,7 +18,7 @@ from toys import SIZE, ToyAutoencoder, stream
 
 from continuad.benchmark.folder import HALF
 from continuad.benchmark.run import run
-from continuad.core import checkpoint
+from continuad.core import checkpoint as module
 from continuad.core.checkpoint import Checkpoint, Half
 from continuad.core.fit import Budget
 from continuad.core.state import Stats
@@ -77,7 +77,7 @@ class Killed(BaseException):
 
 @pytest.fixture(autouse=True)
 def _every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    monkeypatch.setattr(module, "EVERY", 0.0)
 
 
 def walk(kind: type[Strategy], folder: Path, budget: Budget, **given: Any) -> tuple[pd.DataFrame, Strategy]:
@@ -145,14 +145,16 @@ def test_early_stopping_goes_on_with_what_it_knew(tmp_path: Path) -> None:
     def learned(into: Path, until: int | None) -> Strategy:
         Worsening.checks = 2 if into.exists() else 0
         strategy = Naive(Worsening())
-        strategy.budget, strategy.checkpoint = Budget(steps=90, patience=3), Checkpoint(into, {"of": "this"})
+        strategy.budget = Budget(steps=90, patience=3)
 
         def die(done: int, total: int) -> None:
             if done == until:
                 raise Killed
 
         with contextlib.suppress(Killed):
-            assert strategy.learn(stream(1)[0], die) == 12  # an epoch is 3 steps; the first check is the best
+            assert (
+                strategy.learn(stream(1)[0], die, Checkpoint(into, {"of": "this"})) == 12
+            )  # an epoch is 3 steps; the first check is the best
         return strategy
 
     whole = learned(tmp_path / "whole.safetensors", None)
@@ -185,7 +187,7 @@ def test_a_checkpoint_of_another_run_is_not_continued(tmp_path: Path, caplog: py
 
 def test_time_before_the_kill_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
     first = Checkpoint(tmp_path / HALF, {})
     now = 100.0
     first.keep(untaught())
@@ -198,10 +200,10 @@ def test_time_before_the_kill_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert third.earlier == 130.0
 
 
-def test_bl_094_a_checkpoint_holds_tensors_and_plain_values(tmp_path: Path) -> None:
+def test_a_checkpoint_holds_tensors_and_plain_values(tmp_path: Path) -> None:
     strategy = Naive(NoisyAutoencoder())
-    strategy.budget, strategy.checkpoint = Budget(steps=3), Checkpoint(tmp_path / HALF, {"of": "this"})
-    strategy.learn(stream(1)[0])
+    strategy.budget = Budget(steps=3)
+    strategy.learn(stream(1)[0], checkpoint=Checkpoint(tmp_path / HALF, {"of": "this"}))
     with safe_open(tmp_path / HALF, "pt") as file:
         names, header = set(file.keys()), json.loads(file.metadata()["half"])
     assert {"learned/encode.0.weight", "learned/encode.1.running_mean", "optimiser/0/exp_avg"} <= names
@@ -212,10 +214,10 @@ def test_bl_094_a_checkpoint_holds_tensors_and_plain_values(tmp_path: Path) -> N
 def test_memory_formats_stay(tmp_path: Path) -> None:
     """Another layout adds up in another order, and the last bits differ."""
     strategy = Naive(NoisyAutoencoder())
-    strategy.checkpoint = Checkpoint(tmp_path / HALF, {})
-    strategy.learn(stream(1)[0])
+    checkpoint = Checkpoint(tmp_path / HALF, {})
+    strategy.learn(stream(1)[0], checkpoint=checkpoint)
     half = untaught()
-    strategy.checkpoint.load(half)
+    checkpoint.load(half)
     assert half.step == ToyAutoencoder.steps
     weight = half.detector.encode[0].weight  # type: ignore[index,union-attr]
     assert weight.is_contiguous(memory_format=torch.channels_last)

@@ -6,7 +6,8 @@ from torch import Tensor
 from toys import ToyAutoencoder, images_of, stream
 
 from continuad.core.batches import one_pass, steps_of
-from continuad.core.fit import Budget, fit, seed_of
+from continuad.core.detector import validation_loss_of
+from continuad.core.fit import Budget, TaskImages, fit, seed_of
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError, Diverged
 from continuad.strategies.naive import Naive
@@ -19,11 +20,11 @@ def sizes(new: int, old: int, batch: int, steps: int) -> list[int]:
     return [len(x) for x in steps_of(sets[0], sets[1], batch, range(steps), generator)]
 
 
-def test_bl_109_a_large_buffer_adds_as_many_images_a_step_as_are_new() -> None:
+def test_a_large_buffer_adds_as_many_images_a_step_as_are_new() -> None:
     assert sizes(new=10, old=200, batch=10, steps=3) == [20, 20, 20]
 
 
-def test_bl_114_fewer_images_than_a_batch_give_one_short_batch_an_epoch() -> None:
+def test_fewer_images_than_a_batch_give_one_short_batch_an_epoch() -> None:
     assert sizes(new=3, old=0, batch=8, steps=2) == [3, 3]
 
 
@@ -47,18 +48,18 @@ def test_budget_counts_optimiser_steps_whatever_the_amount_of_data(images: int) 
 
     data = images_of(0, images, defects=False, seed=0, size=32)
     hooks = Counting(detector)
-    steps = fit(detector, data, None, data, hooks, statistics="restart", seed=0, budget=Budget(steps=7))
-    assert steps == taken == 7
+    steps = fit(detector, TaskImages(data, None, data), hooks, statistics="restart", seed=0, budget=Budget(steps=7))
+    assert steps.steps == taken == 7
 
 
 def learn(detector: ToyAutoencoder, budget: Budget, *, new: int = 10, old: int = 0) -> int:
-    """Teach the detector, with 4 images held out; returns the steps taken."""
+    """Teach the detector, with 4 val images; returns the steps taken."""
     sets = [images_of(0, n, defects=False, seed=s, size=32) for s, n in enumerate((new, old, 4))]
     hooks = Naive(detector)
-    return fit(detector, sets[0], sets[1], sets[2], hooks, statistics="restart", seed=0, budget=budget)
+    return fit(detector, TaskImages(*sets), hooks, statistics="restart", seed=0, budget=budget).steps
 
 
-def test_bl_109_epochs_follow_the_new_images_whatever_the_buffer() -> None:
+def test_epochs_follow_the_new_images_whatever_the_buffer() -> None:
     assert learn(ToyAutoencoder(32), Budget(epochs=3), new=10) == 9  # batches of 4, 4 and 2
     assert learn(ToyAutoencoder(32), Budget(epochs=3), new=10, old=50) == 9
     assert learn(ToyAutoencoder(32), Budget()) == ToyAutoencoder.steps
@@ -73,7 +74,7 @@ def test_a_budget_that_makes_no_sense_is_refused() -> None:
 
 
 class Scripted(ToyAutoencoder):
-    """Its held-out losses are given; notes its weights at every check."""
+    """Its val losses are given; notes its weights at every check."""
 
     def __init__(self, losses: list[float]):
         super().__init__(32)
@@ -100,13 +101,13 @@ def test_early_stopping_looks_at_the_end_of_the_budget_too() -> None:
     assert torch.equal(detector.encode[0].weight, detector.seen[2])
 
 
-def test_held_out_loss_is_that_of_the_step_unless_a_detector_says_otherwise() -> None:
+def test_the_val_loss_is_that_of_the_step_unless_a_detector_says_otherwise() -> None:
     detector = ToyAutoencoder(32).eval()
     x = torch.from_numpy(images_of(0, 4, defects=False, seed=0, size=32).images)
-    assert float(detector.validation_loss(x).detach()) == float(detector.step(x).detach())
+    assert float(validation_loss_of(detector, x).detach()) == float(detector.step(x).detach())
     statistics = Padim(image_size=32, channels=4)
     with pytest.raises(ContinuadError, match="no loss"):
-        statistics.validation_loss(x)
+        validation_loss_of(statistics, x)
 
 
 def test_the_learning_rate_follows_the_share_of_steps_done() -> None:
@@ -142,18 +143,16 @@ def test_learning_lowers_the_reconstruction_error() -> None:
     data = images_of(0, 12, defects=False, seed=0)
     detector = ToyAutoencoder()
     x = torch.from_numpy(data.images)
-    before = float(detector.predict(x).map.detach().mean())
+    before = float(detector.step(x).detach())
     fit(
         detector,
-        data,
-        None,
-        data,
+        TaskImages(data, None, data),
         Naive(detector),
         statistics="restart",
         seed=0,
         budget=Budget(steps=150),
     )
-    assert float(detector.predict(x).map.detach().mean()) < 0.5 * before
+    assert float(detector.predict(x).map.mean()) < 0.5 * before
 
 
 class Steep(ToyAutoencoder):

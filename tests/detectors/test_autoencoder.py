@@ -5,19 +5,26 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from toys import stream
+from toys import ready, stream
 
 from continuad.core.fit import Budget
 from continuad.detectors.autoencoder import Autoencoder
 from continuad.errors import ContinuadError
 from continuad.metrics.pixel import pixel_metrics
+from continuad.models.registry import make_detector
 from continuad.strategies.naive import Naive
+
+
+def small(**options: object) -> Autoencoder:
+    detector = make_detector("autoencoder", image_size=64, **({"width": 0.0625} | options))
+    assert isinstance(detector, Autoencoder)
+    ready(detector)
+    return detector
 
 
 def answering(picture: Tensor, **options: object) -> Autoencoder:
     """An autoencoder that rebuilds everything as one picture (3, 64, 64) in [0, 1]."""
-    detector = Autoencoder(64, width=0.0625, **options)  # type: ignore[arg-type]
-    detector.begin([], "restart")
+    detector = small(**options)
     detector.decoder.forward = lambda latent: picture.expand(len(latent), 3, 64, 64)  # type: ignore[method-assign]
     return detector
 
@@ -46,23 +53,22 @@ def test_structural_error_by_hand() -> None:
 
 @pytest.mark.parametrize("loss", ["ssim", "l2"])
 def test_the_loss_is_the_mean_of_the_map(loss: str) -> None:
-    detector = Autoencoder(64, loss=loss, width=0.0625)  # type: ignore[arg-type]
-    detector.begin([], "restart")
+    detector = small(loss=loss)
     images = torch.from_numpy(stream(1)[0].test.images)
     assert float(detector.step(images).detach()) == pytest.approx(float(detector.predict(images).map.mean()), rel=1e-4)
 
 
 def test_refusals() -> None:
     with pytest.raises(ContinuadError, match="ssim or l2"):
-        Autoencoder(64, loss="l1")  # type: ignore[arg-type]
+        small(loss="l1")
     with pytest.raises(ContinuadError, match="at least 1"):
-        Autoencoder(64, latent=0)
+        small(latent=0)
 
 
 @pytest.mark.parametrize("loss", ["ssim", "l2"])
 def test_it_learns_toys(loss: str) -> None:
     """Patches on stripes stand out after a few steps."""
-    detector, task = Autoencoder(64, loss=loss, width=0.25), stream(1)[0]  # type: ignore[arg-type]
+    detector, task = small(loss=loss, width=0.25), stream(1)[0]
     detector.batch_size = 4
     model = Naive(detector)
     model.budget = Budget(steps=50)

@@ -1,4 +1,4 @@
-"""CFA: centres, loss and score by hand, k-means, policies, sizes, and the bug log."""
+"""CFA: centres, loss and score by hand, k-means, policies and sizes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toys import images_of, stream
+from toys import images_of, ready, stream
 
 from continuad.core.fit import Budget
 from continuad.detectors.cfa import Cfa
 from continuad.errors import ContinuadError
 from continuad.metrics.image import image_metrics
+from continuad.models.registry import make_detector
 from continuad.models.store import load_model, save_model
 from continuad.strategies.naive import Naive
 
 
 def small(size: int | tuple[int, int] = 64, **options: object) -> Cfa:
-    return Cfa(size, **({"strides": (8, 16)} | options)).eval()  # type: ignore[arg-type]
+    detector = make_detector("cfa", image_size=size, **({"strides": (8, 16)} | options))
+    assert isinstance(detector, Cfa)
+    return detector.eval()
 
 
 def noise(number: int = 3, size: tuple[int, int] = (64, 64), seed: int = 0) -> Tensor:
@@ -30,12 +33,13 @@ def noise(number: int = 3, size: tuple[int, int] = (64, 64), seed: int = 0) -> T
 def begun(images: Tensor, size: int | tuple[int, int] = 64, **options: object) -> Cfa:
     detector = small(size, **options)
     detector.begin([images], "restart")
+    ready(detector)
     return detector
 
 
 def features(detector: Cfa, images: Tensor) -> Tensor:
     with torch.no_grad():
-        return detector._features(images)
+        return detector._features(detector.embed(images))
 
 
 def test_centres_are_the_mean_features_of_each_position() -> None:
@@ -47,8 +51,8 @@ def test_centres_are_the_mean_features_of_each_position() -> None:
 
 def test_patches_are_averages_with_coordinates() -> None:
     detector, images = small((64, 128)), noise(2, (64, 128))
-    fine, coarse = detector.pyramid(images)
-    patches = detector.patches(images)
+    fine, coarse = levels = detector.embed(images)
+    patches = detector.patches(levels)
     assert patches.shape == (2, sum(detector.pyramid.channels) + 2, 8, 16)
     torch.testing.assert_close(patches[:, 0, 3, 5], fine[:, 0, 2:5, 4:7].mean((1, 2)))
     torch.testing.assert_close(patches[:, 0, 0, 0], fine[:, 0, :2, :2].sum((1, 2)) / 9)  # zeros lie outside
@@ -69,7 +73,7 @@ def test_loss_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """r^2 = 4 and alpha = 1: nearest beyond 4 are drawn in, those after them within 3 pushed out."""
     detector = small(attracted=2, repelled=3, radius=2.0, alpha=1.0, nu=0.5)
     squares = torch.tensor([[[1.0, 6, 2.5, 6, 7]]])
-    monkeypatch.setattr(detector, "_features", lambda images: None)
+    monkeypatch.setattr(detector, "_features", lambda levels: None)
     monkeypatch.setattr(detector, "squared_distances", lambda features, number: squares[..., :number])
     assert detector.step(noise()).item() == pytest.approx(2 * ((0 + 2) / 2 + (0.5 + 0 + 0) / 3))
 
@@ -110,13 +114,13 @@ def test_distance_enters_as_distances_enter_the_loss() -> None:
     assert detector.distance([new], [old]).item() == 8
 
 
-def test_bl_067_a_prediction_holds_on_to_nothing_but_its_own_bytes() -> None:
+def test_a_prediction_holds_on_to_nothing_but_its_own_bytes() -> None:
     found = begun(noise()).predict(noise())
     assert found.map.untyped_storage().nbytes() == 3 * 64 * 64 * 4
     assert not found.map.requires_grad
 
 
-def test_bl_068_a_last_batch_of_one_has_its_batch_axis() -> None:
+def test_a_last_batch_of_one_has_its_batch_axis() -> None:
     detector, images = begun(noise()), noise(5, seed=1)
     alone = [detector.predict(image[None]) for image in images]
     in_twos = [detector.predict(images[i : i + 2]) for i in (0, 2, 4)]
@@ -152,9 +156,9 @@ def test_refusals() -> None:
         small(gamma_d=1000)
     with pytest.raises(ContinuadError, match="nu=0"):
         small(nu=0)
-    with pytest.raises(ContinuadError, match="not trained"):
+    with pytest.raises(ContinuadError, match="not trained yet"):
         small().predict(noise())
-    with pytest.raises(ContinuadError, match="learned"):
+    with pytest.raises(ContinuadError, match="images are 64 x 96, but the model learned 64 x 64"):
         begun(noise()).predict(noise(1, (64, 96)))
 
 
@@ -227,13 +231,14 @@ def test_learning_draws_features_to_their_centres() -> None:
 def test_equals_anomalib() -> None:
     """Centres, loss, gradients, maps and scores of anomalib 2.7.0 with the same weights (benchmarks/golden_cfa.py)."""
     train, test = (torch.from_numpy(images_of(0, 4, defects=d, seed=0).images) for d in (False, True))
-    detector = Cfa(64, radius=7.5, seed=1)
+    detector = make_detector("cfa", image_size=64, radius=7.5, seed=1)
+    assert isinstance(detector, Cfa)
     detector.begin([train], "restart")
     loss = detector.step(train)
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = [float(p.grad.norm()) for p in detector.descriptor.parameters() if p.grad is not None]
-    found = detector.predict(test)
-    far = detector.squared_distances(detector._features(train), 6)[..., 3:]
+    found = ready(detector).predict(test)
+    far = detector.squared_distances(features(detector, train), 6)[..., 3:]
     assert (far < 7.5**2 - detector.alpha).any()  # the repulsion acts
     with np.load(Path(__file__).parent / "golden" / "cfa_anomalib.npz") as golden:
         np.testing.assert_allclose(detector.stats["centres"][::16], golden["centres"], atol=1e-4)

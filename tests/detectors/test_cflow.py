@@ -1,4 +1,4 @@
-"""CFLOW-AD: flows that can be undone, their determinants, positions by formula, scaling, and the bug log."""
+"""CFLOW-AD: flows that can be undone, their determinants, positions by formula, scaling and sizes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toys import batch_of, images_of, shaken, stream
+from toys import images_of, ready, shaken, stream
 
 from continuad.core.fit import Budget
 from continuad.core.state import Policy
 from continuad.detectors.cflow import Cflow, log_likelihood, positions
 from continuad.errors import ContinuadError
 from continuad.metrics.image import image_metrics
+from continuad.models.registry import make_detector
 from continuad.models.store import load_model, save_model
 from continuad.strategies.naive import Naive
 
 
 def small(**options: object) -> Cflow:
-    return Cflow(**{"image_size": 64, "flow_steps": 2, **options})  # type: ignore[arg-type]
+    detector = make_detector("cflow", **{"image_size": 64, "flow_steps": 2, **options})
+    assert isinstance(detector, Cflow)
+    return detector
 
 
 def moved(detector: Cflow) -> Cflow:
@@ -30,7 +33,8 @@ def moved(detector: Cflow) -> Cflow:
 
 
 def calibrated(detector: Cflow, images: Tensor) -> Cflow:
-    detector.calibrate([batch_of(images)])
+    detector.calibrate([images])
+    ready(detector)
     return detector
 
 
@@ -92,14 +96,14 @@ def test_loss_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_map_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Constant likelihoods: every level adds 1 - exp(l - l_max), and nothing where l is above l_max."""
     detector = small()
-    monkeypatch.setattr(detector, "forward", lambda images: [torch.full((1, 2, 2), v) for v in (-1.0, -2.0, -3.0)])
+    monkeypatch.setattr(detector, "_answers", lambda levels: [torch.full((1, 2, 2), v) for v in (-1.0, -2.0, -3.0)])
     calibrated(detector, GOOD[:1])
     assert detector.stats["highest"].tolist() == [-1, -2, -3]
-    monkeypatch.setattr(detector, "forward", lambda images: [torch.full((1, 2, 2), v) for v in (-1.5, -2.0, 5.0)])
+    monkeypatch.setattr(detector, "_answers", lambda levels: [torch.full((1, 2, 2), v) for v in (-1.5, -2.0, 5.0)])
     assert detector.predict(GOOD[:1]).score.item() == pytest.approx(1 - math.exp(-0.5), abs=1e-6)
 
 
-def test_bl_071_an_image_scores_the_same_in_any_company() -> None:
+def test_an_image_scores_the_same_in_any_company() -> None:
     detector = calibrated(moved(small()), GOOD)
     others = torch.from_numpy(images_of(1, 46, defects=False, seed=0).images)
     together = detector.predict(torch.cat([MIXED, others]))
@@ -145,7 +149,7 @@ def test_the_learning_rate_warms_up_and_falls() -> None:
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 100), (97, 131)])
-def test_bl_031_any_size_above_the_minimum(size: tuple[int, int]) -> None:
+def test_any_size_above_the_minimum(size: tuple[int, int]) -> None:
     detector = small(image_size=size)
     images = torch.full((1, 3, *size), 90, dtype=torch.uint8)  # constant, too
     detector.step(images)
@@ -160,7 +164,7 @@ def test_what_is_refused() -> None:
             small(**options)
     with pytest.raises(ContinuadError, match="not trained yet"):
         small().predict(GOOD)
-    with pytest.raises(ContinuadError, match="learned \\(64, 64\\)"):
+    with pytest.raises(ContinuadError, match="images are 96 x 96, but the model learned 64 x 64"):
         calibrated(small(), GOOD).predict(torch.zeros(1, 3, 96, 96, dtype=torch.uint8))
 
 

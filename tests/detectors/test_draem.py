@@ -1,4 +1,4 @@
-"""DRÆM: the networks of the thesis, hand-computed losses, corruption, sizes, and the bug log."""
+"""DRÆM: the networks of the thesis, hand-computed losses, corruption and sizes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from toys import images_of, stream
+from toys import images_of, ready, stream
 
 from continuad.core.fit import Budget
 from continuad.detectors.draem import Draem, focal_loss
 from continuad.errors import ContinuadError
 from continuad.metrics.pixel import pixel_metrics
+from continuad.models.registry import make_detector
 from continuad.models.store import load_model, save_model
 from continuad.strategies.naive import Naive
 from continuad.vision.ssim import ssim_loss
@@ -23,7 +24,9 @@ NARROW = 0.0625
 
 
 def narrow(size: int | tuple[int, int] = 64, **options: object) -> Draem:
-    return Draem(size, width=NARROW, **options)  # type: ignore[arg-type]
+    detector = make_detector("draem", image_size=size, **({"width": NARROW} | options))
+    assert isinstance(detector, Draem)
+    return detector
 
 
 def test_parameters_of_the_thesis() -> None:
@@ -45,7 +48,7 @@ def test_losses_by_hand() -> None:
     assert float(focal_loss(logits, mask)) == pytest.approx(0.25 * math.log(2), rel=1e-4)
 
 
-def test_bl_065_corruption_stays_inside_its_region_and_range() -> None:
+def test_corruption_stays_inside_its_region_and_range() -> None:
     detector, good = narrow(), torch.full((16, 3, 64, 64), 0.5)
     torch.manual_seed(0)
     corrupted, mask = detector.corrupt(good)
@@ -63,13 +66,12 @@ def test_bl_065_corruption_stays_inside_its_region_and_range() -> None:
 
 
 @pytest.mark.parametrize("size", [(300, 200), (65, 97), (64, 64)])
-def test_bl_063_any_size(size: tuple[int, int]) -> None:
+def test_any_size(size: tuple[int, int]) -> None:
     detector = narrow(size)
     images = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
     detector.train()
     detector.step(images).backward()
-    detector.eval()
-    found = detector.predict(images)
+    found = ready(detector).predict(images)
     assert found.map.shape == (1, *size)
     assert torch.isfinite(found.map).all()
 
@@ -78,12 +80,20 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(ContinuadError, match="at least 64"):
         narrow(32)
     with pytest.raises(ContinuadError, match="above 0"):
-        Draem(64, width=0)
+        narrow(width=0)
     with pytest.raises(ContinuadError, match="cannot be opened"):
         narrow().load_published(str(tmp_path / "none.pckl"))
     torch.manual_seed(0)  # some of the sixteen are corrupted
     with pytest.raises(ContinuadError, match="does not exist"):
         narrow(textures=str(tmp_path / "none")).corrupt(torch.zeros(16, 3, 64, 64))
+
+
+def test_an_untrained_model_and_another_size_are_refused() -> None:
+    detector = narrow()
+    with pytest.raises(ContinuadError, match="not trained yet"):
+        detector.predict(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    with pytest.raises(ContinuadError, match="images are 64 x 96, but the model learned 64 x 64"):
+        ready(detector).predict(torch.zeros(1, 3, 64, 96, dtype=torch.uint8))
 
 
 def test_original_weights_answer_alike_with_their_channel_order(tmp_path: Path) -> None:
@@ -99,11 +109,11 @@ def test_original_weights_answer_alike_with_their_channel_order(tmp_path: Path) 
     loaded = narrow(seed=4)
     loaded.load_published(str(tmp_path / "part.pckl"))
     x = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
-    assert torch.equal(loaded.predict(x).map, ours.predict(x).map)
+    assert torch.equal(ready(loaded).predict(x).map, ready(ours).predict(x).map)
 
 
 def test_it_learns_and_reloads(tmp_path: Path) -> None:
-    model = Naive(Draem(64, width=0.125))
+    model = Naive(narrow(width=0.125))
     model.budget = Budget(steps=100)
     task = stream(1)[0]
     model.learn(task)
@@ -131,7 +141,7 @@ def test_equals_anomalib() -> None:
     loss = F.mse_loss(a, b) + ssim_loss(a, b) + focal_loss(logits, mask)
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = [float(p.grad.norm()) for p in detector.parameters() if p.grad is not None]
-    found = detector.eval().predict(defective)
+    found = ready(detector).predict(defective)
     with np.load(Path(__file__).parent / "golden" / "draem_anomalib.npz") as golden:
         assert loss.item() == pytest.approx(
             float(golden["loss"]), rel=1e-4

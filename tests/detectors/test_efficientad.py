@@ -1,4 +1,4 @@
-"""EfficientAD: the networks of the thesis, hand-computed losses, map scaling, sizes, and the bug log."""
+"""EfficientAD: the networks of the thesis, hand-computed losses, map scaling and sizes."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import batch_of, images_of, stream
+from toys import images_of, ready, stream
 
 from continuad.core.fit import Budget
 from continuad.core.footprint import footprint
 from continuad.detectors.efficientad import EfficientAdM, EfficientAdS, hardest
 from continuad.errors import ContinuadError
 from continuad.metrics.image import image_metrics
+from continuad.models.registry import make_detector
 from continuad.models.store import load_model, save_model
 from continuad.strategies.naive import Naive
 from continuad.vision.pdn import SHIPPED, load_teacher
 
 
 def small(**options: object) -> EfficientAdS:
-    return EfficientAdS(**({"image_size": 64, "teacher": "random"} | options))  # type: ignore[arg-type]
+    detector = make_detector("efficientad-s", **({"image_size": 64, "teacher": "random"} | options))
+    assert isinstance(detector, EfficientAdS)
+    return detector
 
 
 def learned(images: Tensor, **options: object) -> EfficientAdS:
     detector = small(**options).eval()
     detector.begin([images], "restart")
-    detector.calibrate([batch_of(images)])
+    detector.calibrate([images])
+    ready(detector)
     return detector
 
 
@@ -70,25 +74,32 @@ def test_hard_feature_loss_takes_the_hardest_thousandth() -> None:
 
 @pytest.mark.parametrize("padding", [True, False])
 @pytest.mark.parametrize("size", [(64, 64), (64, 100), (97, 131), (256, 512)])
-def test_bl_031_any_size_above_the_minimum(size: tuple[int, int], padding: bool) -> None:
+def test_any_size_above_the_minimum(size: tuple[int, int], padding: bool) -> None:
     detector = learned(noise(1, size), image_size=size, padding=padding)
     taught, student, rebuilt = detector.forward(noise(1, size))
     assert taught.shape[-2:] == student.shape[-2:] == rebuilt.shape[-2:]
     assert detector.predict(noise(1, size)).map.shape == (1, *size)
 
 
-def test_bl_033_too_small_is_refused_at_construction() -> None:
+def test_too_small_is_refused_at_construction() -> None:
     with pytest.raises(ContinuadError, match="at least 64"):
         small(image_size=48)
 
 
-def test_bl_056_equal_quantiles_give_finite_maps_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_untrained_model_and_another_size_are_refused() -> None:
+    with pytest.raises(ContinuadError, match="not trained yet"):
+        small().predict(noise())
+    with pytest.raises(ContinuadError, match="images are 64 x 96, but the model learned 64 x 64"):
+        learned(noise()).predict(noise(1, (64, 96)))
+
+
+def test_equal_quantiles_give_finite_maps_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     detector = small()
     detector.maps = lambda images: (torch.ones(len(images), 64, 64),) * 2  # type: ignore[method-assign]
     with caplog.at_level(logging.WARNING):
-        detector.calibrate([batch_of(noise())])
+        detector.calibrate([noise()])
     assert "all alike" in caplog.text
-    assert torch.isfinite(detector.predict(noise()).map).all()
+    assert torch.isfinite(ready(detector).predict(noise()).map).all()
 
 
 def test_constant_images_give_finite_maps() -> None:
@@ -96,7 +107,7 @@ def test_constant_images_give_finite_maps() -> None:
     assert torch.isfinite(detector.predict(noise()).map).all()
 
 
-def test_bl_058_a_saved_model_is_complete(tmp_path: Path) -> None:
+def test_a_saved_model_is_complete(tmp_path: Path) -> None:
     model = Naive(small())
     model.budget = Budget(steps=2)
     model.learn(stream(1)[0])
@@ -105,7 +116,7 @@ def test_bl_058_a_saved_model_is_complete(tmp_path: Path) -> None:
     assert torch.equal(again.predict(noise()).map, model.predict(noise()).map)
 
 
-def test_bl_059_normalised_exactly_once() -> None:
+def test_normalised_exactly_once() -> None:
     detector, seen = learned(noise()), []
     for net in (detector.expert.net, detector.student):
         net.layers[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
@@ -114,11 +125,11 @@ def test_bl_059_normalised_exactly_once() -> None:
         assert x[0, :, 0, 0].tolist() == pytest.approx([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
 
 
-def test_bl_062_calibration_starts_anew_every_time() -> None:
+def test_calibration_starts_anew_every_time() -> None:
     detector = learned(noise())
     before = float(detector.stats["local_high"])
-    detector.calibrate([batch_of(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))])
-    detector.calibrate([batch_of(noise())])
+    detector.calibrate([torch.zeros(2, 3, 64, 64, dtype=torch.uint8)])
+    detector.calibrate([noise()])
     assert float(detector.stats["local_high"]) == before
 
 
@@ -177,9 +188,7 @@ def test_equals_anomalib(monkeypatch: pytest.MonkeyPatch) -> None:
     train, other, test = (
         torch.from_numpy(images_of(kind, 4, defects=kind == 2, seed=0, size=256).images) for kind in range(3)
     )
-    detector = EfficientAdS(256, teacher="random").eval()
-    detector.begin([train], "restart")
-    detector.calibrate([batch_of(train)])
+    detector = learned(train, image_size=256)
     monkeypatch.setattr(detector.pictures, "draw", lambda number, size: other[:number])
     loss = detector.step(train[:1])
     loss.backward()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""PaDiM against an independent computation, and the bug log of its neighbours."""
+"""PaDiM against an independent computation: policies, memory, sizes, refusals, reloading."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter, zoom
-from toys import images_of
+from toys import images_of, ready
 
 from continuad.core.batches import in_order, one_pass
 from continuad.core.footprint import footprint
@@ -20,6 +20,7 @@ from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
 from continuad.models.store import save_model
 from continuad.strategies.naive import Naive
+from continuad.vision.backbones import BackboneSpec
 
 
 def learn(detector: Padim, images: ImageSet, policy: Policy = "restart") -> Padim:
@@ -27,7 +28,7 @@ def learn(detector: Padim, images: ImageSet, policy: Policy = "restart") -> Padi
     for batch in in_order(images, detector.batch_size):
         detector.step(batch.image)
     detector.finish()
-    detector.calibrate(in_order(images, detector.batch_size))
+    ready(detector)
     return detector
 
 
@@ -111,7 +112,7 @@ def test_moments_give_back_mean_and_covariance() -> None:
     detector = learn(small(), TRAIN)
     moments = detector.moments()
     assert moments is not None
-    x, _ = detector.embed(torch.from_numpy(TRAIN.images))
+    x, _ = detector.positions(detector.embed(torch.from_numpy(TRAIN.images)))
     np.testing.assert_allclose(moments["mean"], x.mean(1), rtol=1e-5, atol=1e-5)
     for position in (0, 100, 255):
         wanted = np.cov(x[position].double().numpy().T)
@@ -123,7 +124,7 @@ def test_moments_give_back_mean_and_covariance() -> None:
 
 def test_the_thesis_sizes_to_the_decimal() -> None:
     """WideResNet-50-2 at 224: 56 x 56 positions of 1792 channels, 350 drawn, 1541.0 MB a task."""
-    detector = Padim(224, "wide_resnet50_2", weights_file="random", channels=350)
+    detector = Padim(224, BackboneSpec("wide_resnet50_2", "random"), channels=350)
     assert sum(detector.pyramid.channels) == 1792
     detector.begin(iter(()), "restart")
     detector.step(torch.zeros(1, 3, 224, 224, dtype=torch.uint8))
@@ -132,7 +133,7 @@ def test_the_thesis_sizes_to_the_decimal() -> None:
     assert round(sum(p.numel() for p in detector.parameters()) / 1e6, 1) == 24.8
 
 
-def test_bl_037_one_training_image_gives_finite_scores() -> None:
+def test_one_training_image_gives_finite_scores() -> None:
     detector = learn(small(), TRAIN.subset([0]))
     assert torch.isfinite(detector.predict(torch.from_numpy(TEST.images)).map).all()
 
@@ -143,12 +144,12 @@ def test_constant_images_give_finite_scores() -> None:
     assert torch.isfinite(detector.predict(torch.from_numpy(TEST.images)).map).all()
 
 
-def test_bl_039_predicting_twice_gives_the_same_answer() -> None:
+def test_predicting_twice_gives_the_same_answer() -> None:
     detector, x = learn(small(), TRAIN), torch.from_numpy(TEST.images)
     assert torch.equal(detector.predict(x).map, detector.predict(x).map)
 
 
-def test_bl_040_bl_104_a_saved_model_scores_the_same_in_a_fresh_process(tmp_path: Path) -> None:
+def test_a_saved_model_scores_the_same_in_a_fresh_process(tmp_path: Path) -> None:
     detector = learn(small(seed=3), TRAIN)
     save_model(Naive(detector, seed=3), tmp_path / "model")
     np.save(tmp_path / "x.npy", TEST.images)
@@ -165,7 +166,7 @@ np.save({str(tmp_path / "y.npy")!r}, strategy.predict(torch.from_numpy(np.load({
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), mine, rtol=1e-5)
 
 
-def test_bl_041_memory_does_not_depend_on_the_number_of_images() -> None:
+def test_memory_does_not_depend_on_the_number_of_images() -> None:
     """What the statistics hold after 4 and after 40 images is the same, and no other tensor is kept."""
     few, many = small(), small()
     for detector, rounds in ((few, 1), (many, 10)):
@@ -175,7 +176,7 @@ def test_bl_041_memory_does_not_depend_on_the_number_of_images() -> None:
     assert footprint(few) == footprint(many)
 
 
-def test_bl_029_rectangles_work(tmp_path: Path) -> None:
+def test_rectangles_work(tmp_path: Path) -> None:
     wide = np.ascontiguousarray(zoom(TRAIN.images, (1, 1, 1, 1.5), order=0))
     images = ImageSet(
         wide, TRAIN.labels, np.zeros((20, 64, 96), bool), TRAIN.mask_known, TRAIN.defects, TRAIN.paths, TRAIN.sizes
@@ -193,7 +194,7 @@ def test_odd_sizes_work(size: int) -> None:
     assert torch.isfinite(found.map).all()
 
 
-def test_bl_021_bl_101_the_batch_size_does_not_matter() -> None:
+def test_the_batch_size_does_not_matter() -> None:
     detector, x = learn(small(), TRAIN), torch.from_numpy(TEST.images)
     whole = detector.predict(x)
     for size in (1, 5):
@@ -202,18 +203,18 @@ def test_bl_021_bl_101_the_batch_size_does_not_matter() -> None:
         torch.testing.assert_close(torch.cat([p.score for p in parts]), whole.score, rtol=1e-4, atol=1e-4)
 
 
-def test_bl_035_too_small_images_are_refused_at_construction() -> None:
+def test_too_small_images_are_refused_at_construction() -> None:
     with pytest.raises(ContinuadError, match=r"at least 32"):
         Padim(image_size=31)
 
 
-def test_bl_100_an_untrained_model_says_so() -> None:
+def test_an_untrained_model_says_so() -> None:
     with pytest.raises(ContinuadError, match="not trained yet"):
         small().predict(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
 
 
 def test_another_image_size_is_refused() -> None:
-    with pytest.raises(ContinuadError, match="learned"):
+    with pytest.raises(ContinuadError, match="images are 32 x 64, but the model learned 64 x 64"):
         learn(small(), TRAIN).predict(torch.zeros(1, 3, 32, 64, dtype=torch.uint8))
 
 
@@ -233,7 +234,7 @@ def test_maps_equal_anomalibs() -> None:
 
 
 def test_bfloat16_on_request_gives_nearly_the_same_maps() -> None:
-    exact, rough = learn(small(), TRAIN), learn(small(precision="bfloat16"), TRAIN)
+    exact, rough = learn(small(), TRAIN), learn(small(backbone=BackboneSpec(precision="bfloat16")), TRAIN)
     assert rough.pyramid.precision == torch.bfloat16
     x = torch.from_numpy(TEST.images)
     a, b = exact.predict(x).map.flatten(), rough.predict(x).map.flatten()

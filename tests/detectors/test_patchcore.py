@@ -1,4 +1,4 @@
-"""PatchCore: its score by hand, banks under each policy and budget, anomalib's answers, and the bug log."""
+"""PatchCore: its score by hand, banks under each policy and budget, anomalib's answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toys import images_of, stream
+from toys import images_of, ready, stream
 
 from continuad.detectors.patchcore import PatchCore
 from continuad.errors import ContinuadError
@@ -36,6 +36,7 @@ def learn(detector: PatchCore, *tasks: Tensor, policy: str = "restart") -> Patch
         for part in images.split(8):
             detector.step(part)
         detector.finish()
+    ready(detector)
     return detector
 
 
@@ -44,8 +45,8 @@ def test_score_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     detector = small(neighbours=2, sigma=0)
     detector.stats["bank"] = torch.tensor([[0.0], [1.0], [5.5]])
     patches = torch.tensor([3.0, 0.0, 1.0, 5.5]).view(1, 2, 2, 1)
-    monkeypatch.setattr(detector, "patches", lambda images: patches)
-    found = detector.predict(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    monkeypatch.setattr(detector, "patches", lambda levels: patches)
+    found = ready(detector).predict(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
     weight = 1 - math.exp(2) / (math.exp(2) + math.exp(3))
     assert float(found.score) == pytest.approx(2 * weight, rel=1e-5)
     assert float(found.map.max()) == pytest.approx(2, rel=1e-5)
@@ -65,7 +66,7 @@ def test_budgets_that_mean_nothing(bank: int | str) -> None:
 def test_accumulate_keeps_equal_shares_that_are_coresets() -> None:
     """A task's share of two equals its coreset of half the size; nothing of it is chosen anew."""
     both = learn(small(), TRAIN, OTHER, policy="accumulate")
-    assert both.stats["parts"].tolist() == [25, 25]
+    assert both.stats["shares"].tolist() == [25, 25]
     first, second = learn(small(bank=25), TRAIN), learn(small(bank=25), OTHER)
     assert torch.equal(both.stats["bank"], torch.cat([first.stats["bank"], second.stats["bank"]]))
     with pytest.raises(ContinuadError, match="fewer than the 2 tasks"):
@@ -74,7 +75,7 @@ def test_accumulate_keeps_equal_shares_that_are_coresets() -> None:
 
 def test_a_share_in_percent_grows_with_the_tasks() -> None:
     detector = learn(small(bank="10%"), TRAIN, OTHER, policy="accumulate")
-    assert detector.stats["parts"].tolist() == [128, 38]
+    assert detector.stats["shares"].tolist() == [128, 38]
 
 
 def test_freeze_keeps_the_first_bank() -> None:
@@ -83,7 +84,7 @@ def test_freeze_keeps_the_first_bank() -> None:
     assert learn(detector, OTHER, policy="freeze").stats["bank"] is bank
 
 
-def test_bl_044_an_image_scores_alike_in_any_company() -> None:
+def test_an_image_scores_alike_in_any_company() -> None:
     detector = learn(small(), TRAIN)
     together = detector.predict(torch.from_numpy(TEST.images))
     for i, image in enumerate(torch.from_numpy(TEST.images)):
@@ -92,19 +93,19 @@ def test_bl_044_an_image_scores_alike_in_any_company() -> None:
         torch.testing.assert_close(alone.map[0], together.map[i], rtol=1e-3, atol=1e-3)
 
 
-def test_bl_046_more_neighbours_than_vectors(caplog: pytest.LogCaptureFixture) -> None:
+def test_more_neighbours_than_vectors(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         detector = learn(small(bank=3, neighbours=9), TRAIN[:1])
     assert "fewer than neighbours=9" in caplog.text
     assert torch.isfinite(detector.predict(OTHER).score).all()
 
 
-def test_bl_050_learning_again_replaces_the_bank() -> None:
+def test_learning_again_replaces_the_bank() -> None:
     once = learn(small(), TRAIN)
     assert torch.equal(learn(small(), TRAIN, TRAIN).stats["bank"], once.stats["bank"])
 
 
-def test_bl_051_a_reloaded_model_takes_further_images(tmp_path: Path) -> None:
+def test_a_reloaded_model_takes_further_images(tmp_path: Path) -> None:
     first, second = stream(2)
     whole = Accumulate(small())
     whole.learn(first)
@@ -116,7 +117,7 @@ def test_bl_051_a_reloaded_model_takes_further_images(tmp_path: Path) -> None:
     assert torch.equal(again.predict(images).map, whole.predict(images).map)
 
 
-def test_bl_053_distances_come_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distances_come_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     detector = learn(small(), TRAIN)
     images = torch.from_numpy(TEST.images)
     whole = detector.predict(images)
@@ -125,13 +126,13 @@ def test_bl_053_distances_come_in_portions(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_constant_images_and_refusals() -> None:
-    with pytest.raises(ContinuadError, match="not trained"):
+    with pytest.raises(ContinuadError, match="not trained yet"):
         small().predict(TRAIN)
     detector = learn(small(bank=128), torch.full((2, 3, 64, 64), 128, dtype=torch.uint8))
     found = detector.predict(torch.full((1, 3, 64, 64), 128, dtype=torch.uint8))
     assert torch.isfinite(found.map).all()
     assert float(found.score) == pytest.approx(0, abs=1e-3)
-    with pytest.raises(ContinuadError, match="learned"):
+    with pytest.raises(ContinuadError, match="images are 96 x 64, but the model learned 64 x 64"):
         detector.predict(torch.zeros(1, 3, 96, 64, dtype=torch.uint8))
 
 

@@ -6,18 +6,21 @@ import math
 
 import pytest
 import torch
-from toys import stream
+from toys import ready, stream
 
 from continuad.core.fit import Budget
 from continuad.detectors.vae import Vae
 from continuad.errors import ContinuadError
 from continuad.metrics.pixel import pixel_metrics
+from continuad.models.registry import make_detector
 from continuad.strategies.naive import Naive
 from continuad.vision.reconstruction import divergence
 
 
 def small(**options: object) -> Vae:
-    return Vae(64, **({"width": 0.0625, "latent": 8} | options))  # type: ignore[arg-type]
+    detector = make_detector("vae", image_size=64, **({"width": 0.0625, "latent": 8} | options))
+    assert isinstance(detector, Vae)
+    return detector
 
 
 def test_divergence_by_hand() -> None:
@@ -51,8 +54,7 @@ def test_maps_by_hand() -> None:
     losses = []
     for error, expected in (("l2", 0.04 / 3), ("ssim", (1 - 1e-4 / (0.2**2 + 1e-4)) / 3)):
         detector = small(error=error)
-        detector.begin([], "restart")
-        detector.eval()
+        ready(detector)
         detector.decoder.forward = lambda latent: picture  # type: ignore[method-assign]
         found = detector.predict(image)
         assert float(found.map[0, 32, 32]) == pytest.approx(expected, rel=1e-3)
@@ -91,7 +93,7 @@ def test_refusals() -> None:
 
 def test_it_learns_toys() -> None:
     """Patches on stripes stand out, and drawn images have stripes at the same place."""
-    detector, task = Vae(64, width=0.25), stream(1)[0]
+    detector, task = small(width=0.25, latent=100), stream(1)[0]
     detector.batch_size = 4
     model = Naive(detector)
     model.budget = Budget(steps=90)

@@ -23,14 +23,15 @@ def taught(tmp_path_factory: pytest.TempPathFactory):
     return stream, strategy
 
 
-def test_bl_091_map_and_mask_have_the_size_of_the_original(taught) -> None:
+def test_map_and_mask_have_the_size_of_the_original(taught) -> None:
     stream, strategy = taught
     found = list(continuad.predict_files(strategy, stream[1].test.paths))
     assert all(v.map.shape == v.mask.shape == (75, 100) for v in found)
-    assert [v.task for v in found] == [1] * len(found)
+    assert [v.task for v in found] == ["cable"] * len(found)
+    assert all(v.anomalous == (v.score > v.threshold) for v in found)
 
 
-def test_bl_101_files_and_batches_score_the_same(taught) -> None:
+def test_files_and_batches_score_the_same(taught) -> None:
     stream, strategy = taught
     batch = next(in_order(stream[0].test, 16))
     together = strategy.predict(batch.image)
@@ -49,3 +50,67 @@ def test_the_verdict_of_a_blank_picture_is_anomalous(taught, tmp_path: Path) -> 
     (found,) = continuad.predict_files(taught[1], [tmp_path / "magenta.png"])
     assert found.anomalous
     assert found.mask.any()
+
+
+def test_a_folder_and_a_single_file_are_taken_as_they_are_meant(taught) -> None:
+    stream, strategy = taught
+    folder = stream[0].test.paths[0].parent
+    in_folder = [v.path for v in continuad.predict_files(strategy, str(folder))]
+    assert in_folder == sorted(folder.glob("*.png"))
+    assert [v.path for v in continuad.predict_files(strategy, str(in_folder[0]))] == in_folder[:1]
+
+
+def test_an_empty_folder_is_told(taught, tmp_path: Path) -> None:
+    with pytest.raises(ContinuadError, match="no images in this folder"):
+        list(continuad.predict_files(taught[1], tmp_path))
+
+
+def test_the_true_task_is_given_by_name(taught) -> None:
+    stream, strategy = taught
+    (found,) = continuad.predict_files(strategy, stream[0].test.paths[0], task="cable")
+    assert found.task == "cable"
+    with pytest.raises(ContinuadError, match="there is no task 'hazelnut'"):
+        list(continuad.predict_files(strategy, stream[0].test.paths[0], task="hazelnut"))
+
+
+@pytest.fixture
+def twelve_bit(tmp_path: Path) -> list[Path]:
+    """Two products of a 12-bit camera: 16-bit PNGs whose values stay below 4,096."""
+    rng = np.random.default_rng(0)
+    folders = []
+    for name, level in (("dark", 900), ("bright", 3000)):
+        folders.append(tmp_path / name)
+        folders[-1].mkdir()
+        for i in range(8):
+            values = rng.normal(level, 40, (64, 64)).clip(0, 4095).astype(np.uint16)
+            Image.fromarray(values).save(folders[-1] / f"{i}.png")
+    return folders
+
+
+def test_a_reloaded_model_reads_a_12_bit_camera_as_it_learned_it(twelve_bit: list[Path], tmp_path: Path) -> None:
+    """Without the white level its own training pictures would come out sixteen times too dark, and be rejected."""
+    stream = continuad.open_stream(twelve_bit, image_size=64, cache=None)
+    assert [task.bits for task in stream] == [12, 12]
+    strategy = continuad.make_strategy("pertask", continuad.make_detector("padim", image_size=64, channels=12))
+    for task in stream:
+        strategy.learn(task)
+    in_memory = strategy.predict(next(in_order(stream[0].train, 16)).image).score
+    continuad.save_model(strategy, tmp_path / "model")
+    again, _ = continuad.load_model(tmp_path / "model")
+    from_files = [v.score for v in continuad.predict_files(again, stream[0].train.paths)]
+    np.testing.assert_allclose(from_files, in_memory[: len(from_files)], rtol=1e-4, atol=1e-4)
+
+
+def test_white_levels_that_differ_need_the_task_or_the_level(twelve_bit: list[Path]) -> None:
+    for path in twelve_bit[1].glob("*.png"):
+        Image.fromarray((np.asarray(Image.open(path)) // 4).astype(np.uint16)).save(path)  # a 10-bit camera
+    stream = continuad.open_stream(twelve_bit, image_size=64, cache=None)
+    strategy = continuad.make_strategy("pertask", continuad.make_detector("padim", image_size=64, channels=12))
+    for task in stream:
+        strategy.learn(task)
+    path = stream[1].train.paths[0]
+    with pytest.raises(ContinuadError, match=r"dark 12, bright 10 bits"):
+        list(continuad.predict_files(strategy, path))
+    (by_task,) = continuad.predict_files(strategy, path, task="bright")
+    (by_bits,) = continuad.predict_files(strategy, path, bits=10)
+    assert by_task.score == pytest.approx(by_bits.score)

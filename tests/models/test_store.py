@@ -16,19 +16,22 @@ from toys import ToyAutoencoder, stream
 from continuad.core.fit import Budget
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
-from continuad.models.store import MANIFEST, describe, load_into, load_model, save_model
+from continuad.models.store import MANIFEST, describe, load_into, load_model, save_model, undo_save
 from continuad.strategies.naive import Naive
 from continuad.strategies.replay import Replay
-from continuad.vision.backbones import DEFAULT
+from continuad.vision.backbones import DEFAULT, BackboneSpec
+
+TRUST = ["toys:ToyAutoencoder"]
 
 
-def test_bl_093_a_model_learned_on_a_gpu_loads_without_one(tmp_path: Path) -> None:
+def test_a_model_learned_on_a_gpu_loads_without_one(tmp_path: Path) -> None:
     """In a process that sees no GPU; where this machine has none, it shows that files name no device."""
     strategy = Replay(ToyAutoencoder(), 6).to("cuda" if torch.cuda.is_available() else "cpu")
     strategy.learn(stream(1)[0])
     save_model(strategy, tmp_path)
     code = (
-        "import sys; from continuad.models.store import load_model; strategy, _ = load_model(sys.argv[1]);"
+        "import sys; from continuad.models.store import load_model;"
+        "strategy, _ = load_model(sys.argv[1], trust=['toys:ToyAutoencoder']);"
         "print({str(t.device) for t in strategy.state_dict().values()})"
     )
     here = str(Path(__file__).parents[1])
@@ -42,20 +45,20 @@ def test_bl_093_a_model_learned_on_a_gpu_loads_without_one(tmp_path: Path) -> No
     assert done.stdout.strip() == "{'cpu'}", done.stderr
 
 
-def test_bl_094_a_model_holds_tensors_and_plain_values_only(tmp_path: Path) -> None:
+def test_a_model_holds_tensors_and_plain_values_only(tmp_path: Path) -> None:
     """Paths, too, are written as text."""
     strategy = Naive(ToyAutoencoder())
     strategy.learn(stream(1)[0])
     save_model(strategy, tmp_path, {"note": "äöü"})
     assert {f.suffix for f in tmp_path.iterdir()} == {".safetensors", ".json"}
-    assert load_model(tmp_path)[1] == {"note": "äöü"}
+    assert load_model(tmp_path, TRUST)[1] == {"note": "äöü"}
     detector = Padim(image_size=32, channels=4)
-    detector.weights_file = Path("weights") / f"{DEFAULT}.pth"  # type: ignore[assignment]
+    detector.backbone = BackboneSpec(DEFAULT, Path("weights") / f"{DEFAULT}.pth")  # type: ignore[arg-type]
     options = describe(Naive(detector))["detector"]["options"]
-    assert options["weights_file"] == os.path.join("weights", f"{DEFAULT}.pth")
+    assert options["backbone"]["weights_file"] == os.path.join("weights", f"{DEFAULT}.pth")
 
 
-def test_bl_132_learning_goes_on_from_a_saved_model_with_its_memory(tmp_path: Path) -> None:
+def test_learning_goes_on_from_a_saved_model_with_its_memory(tmp_path: Path) -> None:
     whole, first, second = (Replay(ToyAutoencoder(), 6) for _ in range(3))
     one, two = stream(2)
     whole.learn(one)
@@ -72,7 +75,7 @@ def test_the_budget_is_saved_with_the_model(tmp_path: Path) -> None:
     strategy.budget = Budget(epochs=2, patience=3)
     strategy.learn(stream(1)[0])
     save_model(strategy, tmp_path)
-    assert load_model(tmp_path)[0].budget == Budget(epochs=2, patience=3)
+    assert load_model(tmp_path, TRUST)[0].budget == Budget(epochs=2, patience=3)
     with pytest.raises(ContinuadError, match="other settings of its strategy"):
         load_into(Naive(ToyAutoencoder()), tmp_path)
 
@@ -86,4 +89,73 @@ def test_models_of_another_format_are_refused_with_the_remedy(tmp_path: Path) ->
     manifest["format"] = 1
     (tmp_path / "old" / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(ContinuadError, match=r"format 1.*learn it again"):
-        load_model(tmp_path / "old")
+        load_model(tmp_path / "old", TRUST)
+
+
+def test_a_model_file_runs_no_code_that_is_not_trusted(tmp_path: Path) -> None:
+    """A name in a manifest is data: `os:system` with a command among its options is refused, and so is any class."""
+    strategy = Naive(Padim(image_size=32, channels=4))
+    strategy.learn(stream(1, size=32)[0])
+    save_model(strategy, tmp_path)
+    plain = json.loads((tmp_path / MANIFEST).read_text())
+    touched = tmp_path / "touched"
+    attacks = [
+        {"detector": {"name": "os:system", "options": {"command": f"touch {touched}"}}},
+        {"detector": {"name": "tiled-os:system", "options": {"command": f"touch {touched}"}}},
+        {"strategy": plain["strategy"] | {"name": "subprocess:run", "options": {"args": ["touch", str(touched)]}}},
+        {"strategy": plain["strategy"] | {"name": "combined", "options": {"strategies": "os:system:x+ewc", "seed": 0}}},
+    ]
+    for attack in attacks:
+        (tmp_path / MANIFEST).write_text(json.dumps(plain | attack))
+        with pytest.raises(ContinuadError, match="not part of continuad"):
+            load_model(tmp_path)
+    (tmp_path / MANIFEST).write_text(json.dumps(plain | attacks[0]))
+    with pytest.raises(ContinuadError, match="'os:system' is no detector"):
+        load_model(tmp_path, trust=["os:system"])
+    assert not touched.exists()
+
+
+def test_the_version_before_can_be_had_back(tmp_path: Path) -> None:
+    strategy = Naive(Padim(image_size=32, channels=4))
+    one, two = stream(2, size=32)
+    images = torch.from_numpy(one.test.images)
+    strategy.learn(one)
+    save_model(strategy, tmp_path)
+    before = strategy.predict(images)
+    strategy.learn(two)
+    save_model(strategy, tmp_path)
+    assert torch.equal(load_model(tmp_path)[0].predict(images).map, strategy.predict(images).map)
+    undo_save(tmp_path)
+    again, _ = load_model(tmp_path)
+    assert torch.equal(again.predict(images).map, before.map)
+    assert [task.name for task in again.tasks] == ["zebra"]
+    with pytest.raises(ContinuadError, match="no version before"):
+        undo_save(tmp_path)
+
+
+def test_files_of_versions_that_nobody_can_go_back_to_are_removed(tmp_path: Path) -> None:
+    strategy = Naive(Padim(image_size=32, channels=4))
+    counts = []
+    for task in stream(3, size=32):
+        strategy.learn(task)
+        save_model(strategy, tmp_path)
+        counts.append(len(list(tmp_path.glob("*.safetensors"))))
+    assert counts == [counts[0], 2 * counts[0], 2 * counts[0]]
+
+
+def test_a_full_disk_leaves_the_version_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy = Naive(Padim(image_size=32, channels=4))
+    one, two = stream(2, size=32)
+    strategy.learn(one)
+    save_model(strategy, tmp_path)
+    before = load_model(tmp_path)[0].state_dict()
+    strategy.learn(two)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("continuad.models.store.save_file", full)
+    with pytest.raises(ContinuadError, match="No space left"):
+        save_model(strategy, tmp_path)
+    after = load_model(tmp_path)[0].state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())

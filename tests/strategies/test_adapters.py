@@ -40,8 +40,7 @@ def test_the_first_task_is_learned_as_by_naive() -> None:
     naive.learn(TASKS[0])
     strategy = taught(1)
     images = torch.from_numpy(TASKS[0].test.images)
-    strategy.show(0)
-    assert torch.equal(strategy.detector.predict(images).map, naive.predict(images).map)
+    assert torch.equal(strategy.snapshot(0).predict(images).map, naive.predict(images).map)
 
 
 def test_an_earlier_task_stays_bit_for_bit_and_a_later_one_learns() -> None:
@@ -55,8 +54,7 @@ def test_an_earlier_task_stays_bit_for_bit_and_a_later_one_learns() -> None:
         after = strategy.predict(images, 0)
         assert torch.equal(after.map, before.map)
         assert torch.equal(after.score, before.score)
-        strategy.show(task.index)
-        change = strategy.detector.encode[0].weight - base  # type: ignore[union-attr]
+        change = strategy.snapshot(task.index).encode[0].weight - base  # type: ignore[union-attr]
         assert int(torch.linalg.matrix_rank(change.flatten(1))) == 4
 
 
@@ -87,12 +85,10 @@ def test_killed_inside_a_task_it_ends_alike(tmp_path: Path, monkeypatch: pytest.
         if done == 5:
             raise KeyboardInterrupt
 
-    stopped.checkpoint = Checkpoint(tmp_path / "half.safetensors", {})
     with pytest.raises(KeyboardInterrupt):
-        stopped.learn(TASKS[1], stop)
+        stopped.learn(TASKS[1], stop, Checkpoint(tmp_path / "half.safetensors", {}))
     resumed = taught(1)
-    resumed.checkpoint = Checkpoint(tmp_path / "half.safetensors", {})
-    resumed.learn(TASKS[1])
+    resumed.learn(TASKS[1], checkpoint=Checkpoint(tmp_path / "half.safetensors", {}))
     images = torch.from_numpy(TASKS[1].test.images)
     assert torch.equal(resumed.predict(images, 1).map, whole.predict(images, 1).map)
 

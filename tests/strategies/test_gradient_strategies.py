@@ -18,7 +18,7 @@ from continuad.core.types import ImageSet, Prediction, Task
 from continuad.errors import ContinuadError
 from continuad.models.registry import make_strategy
 from continuad.models.store import load_model, save_model
-from continuad.strategies._passes import importance, own_loss
+from continuad.strategies._importance import importance, own_loss
 from continuad.strategies.agem import Agem
 from continuad.strategies.der import Der
 from continuad.strategies.ewc import Ewc, EwcOnline
@@ -47,7 +47,7 @@ class TwoWeights(Detector):
     def step(self, images: Tensor) -> Tensor:
         return (self(images)[0][:, 0] - images[:, 0, 0, 2].float()).square().mean()
 
-    def predict(self, images: Tensor) -> Prediction:
+    def _predict(self, images: Tensor) -> Prediction:
         found = self(images)[0][:, 0]
         return Prediction(found, found[:, None, None].expand(-1, *self.image_size))
 
@@ -81,7 +81,7 @@ def test_fisher_is_the_mean_of_squared_gradients() -> None:
     assert found["w"].tolist() == [16 / 2, 36 / 2]
 
 
-def test_ewc_springs_of_two_tasks() -> None:
+def test_ewc_adds_the_penalties_of_two_tasks() -> None:
     """Task 0 ties w0 alone (F = 16 at w* = 0), task 1 both (F = 4 each at w* = 1): pooled 20 at 0.2, and 4 at 1."""
     strategy = Ewc(TwoWeights(), strength=2.0)
     strategy.after(task(0, (1, 0, 2)))
@@ -293,15 +293,15 @@ def test_killed_in_a_task_ends_the_same(name: str, tmp_path: Path, monkeypatch: 
     broken.budget = Budget(steps=6)
     first, second = stream(2)
     broken.learn(first)
-    broken.checkpoint = Checkpoint(tmp_path / "half.safetensors", {})
+    checkpoint = Checkpoint(tmp_path / "half.safetensors", {})
 
     def stop(done: int, _: int) -> None:
         if done == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        broken.learn(second, stop)
-    broken.learn(second)
+        broken.learn(second, stop, checkpoint)
+    broken.learn(second, checkpoint=checkpoint)
     assert equal(whole, broken)
 
 

@@ -56,13 +56,11 @@ def test_an_earlier_task_stays_bit_for_bit() -> None:
 def test_a_task_builds_on_those_before_it() -> None:
     """Its own weights alone would give another answer: earlier ones are seen, later ones are not."""
     strategy = taught(2)
-    strategy.show(1)
-    shown = strategy.detector.weights()["encode.0.weight"]
+    shown = strategy.snapshot(1).get_parameter("encode.0.weight")
     owner = strategy.kept["owner/encode.0.weight"]
     assert (shown[owner >= 0] != 0).all()
     assert (shown[owner < 0] == 0).all()
-    strategy.show(0)
-    assert (strategy.detector.weights()["encode.0.weight"][owner == 1] == 0).all()
+    assert (strategy.snapshot(0).get_parameter("encode.0.weight")[owner == 1] == 0).all()
 
 
 def test_it_finds_the_task_by_itself() -> None:
@@ -77,7 +75,7 @@ def test_its_true_cost() -> None:
     """One copy of the matrices, a byte each for the owner, and each task's own small tensors."""
     two, three = footprint(taught(2)).additional, footprint(taught(3)).additional
     matrices = sum(w.numel() for w in ToyAutoencoder().weights().values() if w.dim() > 1)
-    task_inference, small, thresholds = 4 * (2 * 176 + 1), 4 * (5 * 6 + 3) + 8, 3 * 4
+    task_inference, small, thresholds = 4 * (2 + 4) * 176, 4 * (5 * 6 + 3) + 8 + 1, 3 * 4
     assert (three - two) * 1e6 == pytest.approx(task_inference + small + thresholds)
     assert two * 1e6 == pytest.approx(5 * matrices + 2 * (task_inference + small + thresholds))
 
@@ -97,15 +95,15 @@ def test_killed_before_or_after_pruning_ends_the_same(
 ) -> None:
     monkeypatch.setattr("continuad.core.checkpoint.EVERY", 0.0)
     whole, broken = taught(2), taught(1)
-    broken.checkpoint = Checkpoint(tmp_path / "half.safetensors", {})
+    checkpoint = Checkpoint(tmp_path / "half.safetensors", {})
 
     def stop(done: int, _: int) -> None:
         if done == stop_at + 1:  # the checkpoint is written after this call
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        broken.learn(TASKS[1], stop)
-    broken.learn(TASKS[1])
+        broken.learn(TASKS[1], stop, checkpoint)
+    broken.learn(TASKS[1], checkpoint=checkpoint)
     images = torch.from_numpy(TASKS[1].test.images)
     assert torch.equal(whole.predict(images, 1).map, broken.predict(images, 1).map)
     assert torch.equal(whole.kept["owner/decode.weight"], broken.kept["owner/decode.weight"])

@@ -13,6 +13,7 @@ from continuad.core.fit import Budget
 from continuad.core.footprint import MEGABYTE, footprint
 from continuad.core.strategy import Strategy
 from continuad.core.thresholds import Thresholds
+from continuad.core.types import Task
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
 from continuad.strategies.accumulate import Accumulate
@@ -63,7 +64,7 @@ def test_accumulate_equals_multitask_for_gaussians() -> None:
 
 def test_accumulate_memory_stays_that_of_one_task() -> None:
     one, three = taught(Accumulate(padim()), 1), taught(Accumulate(padim()), 3)
-    assert three.per_task_thresholds["0"].nbytes == 12
+    assert three.calibration.kept["0"].nbytes == 12
     assert footprint(three).additional - footprint(one).additional == pytest.approx(2 * 12 / MEGABYTE)
 
 
@@ -101,7 +102,7 @@ def test_replay_learns_new_images_and_exemplars_together() -> None:
 
 def test_replay_calibrates_on_all_tasks() -> None:
     strategy = taught(Replay(padim(), 12), 2)
-    held = strategy.calibration(TASKS[2])
+    held = strategy.val(TASKS[2])
     assert sorted(held) == [0, 1, 2]
     assert [len(held[t]) for t in (0, 1)] == [len(strategy.memory.part(True, t)) for t in (0, 1)]  # type: ignore
     assert len(held[2]) == 4
@@ -121,8 +122,8 @@ def highest(strategy: Strategy, images: Images) -> Thresholds:
     return Thresholds(*(float(x) for x in (found.map.mean(), found.map.max(), found.score.max())))
 
 
-def test_every_task_has_limits_of_its_own_set_anew_on_what_is_held_out() -> None:
-    """Replay: on exemplars of earlier tasks; multitask: on all held-out images. For everything: the highest of them."""
+def test_every_task_has_thresholds_of_its_own_set_anew_on_val_images() -> None:
+    """Replay: on exemplars of earlier tasks; multitask: on all val images. For everything: the highest of them."""
     replay, multitask = taught(Replay(padim(), 48), 3), taught(Multitask(padim()), 3)
     for strategy, earlier in (
         (replay, lambda t: replay.memory.part(True, t)),  # type: ignore[union-attr, operator]
@@ -134,7 +135,7 @@ def test_every_task_has_limits_of_its_own_set_anew_on_what_is_held_out() -> None
         assert strategy.thresholds().image == pytest.approx(max(one.image for one in own), rel=1e-4)
 
 
-def test_limits_of_the_lesson_stay_where_nothing_is_held_out() -> None:
+def test_thresholds_stay_as_learned_where_no_val_images_are_kept() -> None:
     strategy = Naive(padim())
     learned = []
     for task in TASKS:
@@ -145,7 +146,7 @@ def test_limits_of_the_lesson_stay_where_nothing_is_held_out() -> None:
     assert strategy.thresholds(7) == strategy.thresholds()  # a task never learned
 
 
-def test_a_verdict_rests_on_the_limits_of_the_task_it_is_given_for() -> None:
+def test_a_verdict_rests_on_the_thresholds_of_the_task_it_is_given_for() -> None:
     strategy = taught(Naive(padim()), 2)
     own, shared = (evaluate(strategy, TASKS[0], per_task_thresholds=own)[1] for own in (True, False))
     assert np.array_equal(own.scores, shared.scores)
@@ -155,7 +156,7 @@ def test_a_verdict_rests_on_the_limits_of_the_task_it_is_given_for() -> None:
 
 @pytest.mark.parametrize("kind", [Single, PerTask])
 @pytest.mark.parametrize("detector", [padim, ToyAutoencoder])
-def test_experts_never_change(kind: type[Strategy], detector: type) -> None:
+def test_task_snapshots_never_change(kind: type[Strategy], detector: type) -> None:
     strategy = taught(kind(detector()), 1)
     x = torch.from_numpy(TASKS[0].test.images)
     before = strategy.predict(x, task=0)
@@ -166,8 +167,8 @@ def test_experts_never_change(kind: type[Strategy], detector: type) -> None:
     assert torch.equal(before.score, after.score)
 
 
-def test_single_must_be_told_the_task() -> None:
-    with pytest.raises(ContinuadError, match="must be told the task"):
+def test_single_must_be_given_the_task() -> None:
+    with pytest.raises(ContinuadError, match="must be given the task"):
         taught(Single(padim()), 1).predict(torch.from_numpy(TASKS[0].test.images))
 
 
@@ -189,7 +190,7 @@ def test_pertask_finds_the_task_of_an_image(task_inference: str) -> None:
         assert values["pixel_auroc"] == values["oracle_pixel_auroc"]
 
 
-def test_bl_131_a_wrong_route_is_seen_in_the_accuracy_and_costs_something() -> None:
+def test_a_wrongly_inferred_task_is_seen_in_the_accuracy_and_costs_something() -> None:
     strategy = taught(PerTask(padim()))
     means = strategy.pooled.kept  # type: ignore[union-attr]
     means["0/mean"], means["1/mean"] = means["1/mean"], means["0/mean"]
@@ -202,7 +203,7 @@ def test_pertask_scores_are_comparable_between_products() -> None:
     strategy = taught(PerTask(padim()))
     for task in TASKS:
         found = strategy.predict(next(in_order(task.val, 16)).image)
-        assert float(found.score.max()) == pytest.approx(1.0, abs=1e-4)  # the limit is the highest held-out score
+        assert float(found.score.max()) == pytest.approx(1.0, abs=1e-4)  # the threshold is the highest val score
         assert float(found.map.mean()) == pytest.approx(0.0, abs=1e-4)
 
 
@@ -224,21 +225,21 @@ def test_batches_of_mixed_products_equal_separate_ones() -> None:
         torch.testing.assert_close(mixed.map[t::3], strategy.predict(part).map, rtol=1e-4, atol=1e-4)
 
 
-def test_router_and_detector_share_one_backbone() -> None:
+def test_task_inference_and_detector_share_one_backbone() -> None:
     """EfficientNet-Lite0 up to stride 16 has 0.69 million parameters: 2.77 MB, once."""
     strategy = PerTask(padim())
     assert strategy.pooled.pyramid is strategy.detector.pyramid
     assert footprint(strategy).architecture == pytest.approx(2.77, abs=0.01)
 
 
-def test_bl_055_memory_grows_by_one_expert_a_task_and_nothing_else() -> None:
+def test_memory_grows_by_one_snapshot_a_task_and_nothing_else() -> None:
     weights = [footprint(taught(PerTask(padim()), n)).additional for n in (1, 2, 3)]
     assert weights[1] - weights[0] == pytest.approx(weights[2] - weights[1])
     naive = [footprint(taught(Naive(padim()), n)).additional for n in (1, 3)]
     assert naive[1] - naive[0] == pytest.approx(2 * 12 / MEGABYTE)  # thresholds of two tasks
 
 
-def test_bl_027_bl_128_test_labels_never_steer_learning() -> None:
+def test_test_labels_never_steer_learning() -> None:
     """Shuffled test labels and masks leave the model and its thresholds bit-identical."""
     rng = np.random.default_rng(0)
     for kind in (Naive, Accumulate, Average, Multitask, PerTask, Replay):
@@ -257,11 +258,8 @@ def test_bl_027_bl_128_test_labels_never_steer_learning() -> None:
         assert all(torch.equal(v, states[1][k]) for k, v in states[0].items()), kind
 
 
-def test_the_limits_of_a_single_held_out_image_are_finite() -> None:
-    detector = padim()
-    detector.begin(iter(()), "restart")
+def test_the_thresholds_of_a_single_val_image_are_finite() -> None:
     one = images_of(0, 1, defects=False, seed=0)
-    detector.step(torch.from_numpy(one.images))
-    detector.finish()
-    detector.calibrate(in_order(one, 1))
-    assert all(np.isfinite(detector.thresholds()))
+    strategy = Naive(padim())
+    strategy.learn(Task(0, "one", one, one, one))
+    assert all(np.isfinite(strategy.thresholds()))

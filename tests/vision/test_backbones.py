@@ -1,5 +1,6 @@
-"""Frozen pyramids: right weights, right shapes, offline."""
+"""Frozen pyramids: right weights, right shapes, shared bytes, offline."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from continuad.core.footprint import footprint, held_bytes
 from continuad.errors import ContinuadError
-from continuad.vision.backbones import _embedded_weights, load_backbone
+from continuad.vision.backbones import BackboneSpec, _embedded_weights, load_backbone
 from continuad.vision.feature_cache import FeatureStore, remembering
 
 
@@ -50,38 +52,88 @@ def test_a_frozen_backbone_ignores_training_mode_and_repeats() -> None:
     assert all(torch.equal(a, b) for a, b in zip(backbone(images), backbone(images), strict=True))
 
 
-def test_the_same_request_is_the_same_object() -> None:
-    assert load_backbone() is load_backbone()
+@pytest.mark.parametrize("change", ["double", "half", "to_meta", "overwritten"])
+def test_what_happens_to_one_pyramid_leaves_the_other_as_it_was(change: str) -> None:
+    """Two requests give two pyramids: what is moved, halved or given other weights is one alone."""
+    one, other = load_backbone(), load_backbone()
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    before = [level.clone() for level in other(images)]
+    if change == "to_meta":
+        one.to("meta")
+    elif change == "overwritten":
+        parent, _, child = next(iter(dict(one.named_parameters()))).rpartition(".")
+        setattr(one.get_submodule(parent), child, torch.nn.Parameter(torch.zeros(32, 3, 3, 3)))
+        assert not torch.equal(one(images)[0], before[0])
+    else:
+        getattr(one, change)()
+    assert {p.dtype for p in other.parameters()} == {torch.float32}
+    assert {p.device.type for p in other.parameters()} == {"cpu"}
+    again = load_backbone()
+    for mine in (other, again):
+        assert all(torch.equal(a, b) for a, b in zip(mine(images), before, strict=True))
 
 
-def test_remembered_features_follow_the_images() -> None:
-    backbone = load_backbone()
-    images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    first = backbone(images)
-    assert backbone(images) is first
-    images += 200  # the same object, changed in place
-    second = backbone(images)
+def test_two_pyramids_share_the_bytes_of_their_weights() -> None:
+    one, other = load_backbone(), load_backbone()
+    assert one is not other
+    both = torch.nn.ModuleList([one, other])
+    assert footprint(both) == footprint(one)
+    assert held_bytes(both) == held_bytes(one)
+    other.double()
+    assert footprint(both).architecture == pytest.approx(3 * footprint(one).architecture)
+
+
+@pytest.mark.parametrize("store", [None, FeatureStore()])
+def test_a_buffer_that_is_used_again_gets_the_new_pictures_answer(store: FeatureStore | None) -> None:
+    """A camera writes every picture to the same place: neither the backbone nor a store mistakes it for the last."""
+    backbone, buffer = load_backbone(), np.zeros((1, 3, 64, 64), np.uint8)
+    images = torch.from_numpy(buffer)
+    with remembering(store):
+        first = [level.clone() for level in backbone(images)]
+        buffer[:] = np.random.default_rng(0).integers(0, 256, buffer.shape)
+        second = backbone(images)
     assert not torch.equal(second[0], first[0])
-    assert torch.equal(backbone(images.clone())[0], second[0])
+    assert all(torch.equal(a, b) for a, b in zip(load_backbone()(images.clone()), second, strict=True))
+
+
+def test_first_loaded_under_inference_mode_it_still_serves_learning() -> None:
+    """A pyramid that no one had before is loaded in the midst of predicting, and then learned on."""
+    spec = BackboneSpec("resnet10t", "random")
+    with torch.inference_mode():
+        backbone = load_backbone(spec)
+    level = backbone(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))[0]
+    layer = torch.nn.Conv2d(level.shape[1], 1, 1)
+    layer(level).sum().backward()
+    assert layer.weight.grad is not None
+    assert not any(tensor.is_inference() for tensor in (*backbone.parameters(), *backbone.buffers()))
+
+
+def test_a_name_a_spec_and_a_saved_specs_values_ask_for_the_same() -> None:
+    spec = BackboneSpec("resnet10t", "random", "bfloat16")
+    assert BackboneSpec.of("resnet10t") == BackboneSpec("resnet10t")
+    assert BackboneSpec.of(asdict(spec)) == BackboneSpec.of(spec) == spec
+    assert load_backbone(asdict(spec)).answers_like(load_backbone(spec))
+    assert not load_backbone(spec).answers_like(load_backbone(BackboneSpec("resnet10t", "random")))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_bl_104_weights_come_from_a_path_without_internet(tmp_path: Path, suffix: str) -> None:
+def test_weights_come_from_a_path_without_internet(tmp_path: Path, suffix: str) -> None:
     net = timm.create_model("resnet18")
     path = tmp_path / f"weights{suffix}"
     save_file(net.state_dict(), path) if suffix == ".safetensors" else torch.save(net.state_dict(), path)
-    backbone = load_backbone("resnet18", weights_file=str(path))
+    backbone = load_backbone(BackboneSpec("resnet18", str(path)))
     assert backbone.channels == (64, 128, 256)
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"name": "resnet18"}, "--weights-file FILE"),
-        ({"name": "resnet18", "weights_file": "missing.pth"}, "missing.pth"),
-        ({"name": "no_such_net"}, "unknown backbone"),
+        ({"spec": "resnet18"}, "--weights-file FILE"),
+        ({"spec": {"name": "resnet18", "weights_file": "missing.pth"}}, "missing.pth"),
+        ({"spec": "no_such_net"}, "unknown backbone"),
         ({"strides": (4, 7)}, "strides"),
-        ({"precision": "float8"}, "precision"),
+        ({"spec": {"precision": "float8"}}, "precision"),
+        ({"spec": {"weight_file": "a.pth"}}, "no weight_file"),
     ],
 )
 def test_what_is_missing_is_named_with_its_remedy(arguments: dict, said: str) -> None:
@@ -93,14 +145,14 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     torch.save(timm.create_model("resnet10t").state_dict(), path)
     with pytest.raises(ContinuadError, match="does not fit backbone 'resnet18'"):
-        load_backbone("resnet18", weights_file=str(path))
+        load_backbone(BackboneSpec("resnet18", str(path)))
 
 
 def test_pickled_objects_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     torch.save(timm.create_model("resnet10t"), path)
     with pytest.raises(ContinuadError, match="plain state dict"):
-        load_backbone("resnet10t", weights_file=str(path))
+        load_backbone(BackboneSpec("resnet10t", str(path)))
 
 
 def test_a_feature_store_tells_levels_of_the_same_network_apart() -> None:

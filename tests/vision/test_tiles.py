@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_contract import SLOW, SMALL
 from torch import Tensor
-from toys import SIZE, ToyAutoencoder, stream
+from toys import SIZE, ToyAutoencoder, ready, stream
 
 from continuad.core.detector import Detector
 from continuad.core.fit import Budget
@@ -41,13 +41,12 @@ class Brightness(Detector):
     def __init__(self, image_size: int | tuple[int, int] = SIZE, seed: int = 0):
         super().__init__(image_size)
         self.seed = seed
-        self.register_buffer("nothing", torch.zeros(()))
         self.seen: list[tuple[int, ...]] = []
 
     def step(self, images: Tensor) -> None:
         self.seen.append(tuple(images.shape))
 
-    def predict(self, images: Tensor) -> Prediction:
+    def _predict(self, images: Tensor) -> Prediction:
         grey = images.float().mean(1)
         return Prediction(grey.flatten(1).amax(1), grey)
 
@@ -72,9 +71,8 @@ def test_stitching_gives_back_what_was_cut(size: tuple[int, int], overlap: int) 
     """No seam and no border differs: the stitched map of an exact detector is its map of the whole picture."""
     images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
     found = tiled(Brightness)(size, tile=64, overlap=overlap)
-    found.stats["pixel_threshold"] = torch.tensor(1.0)
-    whole = Brightness(size).predict(images)
-    stitched = found.predict(images)
+    whole = ready(Brightness(size)).predict(images)
+    stitched = ready(found).predict(images)
     assert torch.allclose(stitched.map, whole.map, atol=1e-3)
     assert torch.equal(stitched.score, whole.score)
 
@@ -86,7 +84,7 @@ def test_maps_of_two_tiles_blend_over_their_overlap() -> None:
     assert ramp[28:33].tolist() == pytest.approx([0, 0.25, 0.5, 0.75, 1])
 
 
-def test_bl_107_tiling_has_an_effect() -> None:
+def test_tiling_has_an_effect() -> None:
     """The detector inside sees tiles and nothing else, all of every picture."""
     model = Naive(tiled(Brightness)(LARGE, tile=SIZE, overlap=0))
     model.learn(TASKS[0])
@@ -94,11 +92,19 @@ def test_bl_107_tiling_has_an_effect() -> None:
     assert model.predict(torch.from_numpy(TASKS[0].test.images)).map.shape == (8, LARGE, LARGE)
 
 
-def test_limits_are_those_of_whole_pictures() -> None:
+def test_thresholds_are_those_of_whole_pictures() -> None:
     model = Naive(tiled(Brightness)(LARGE, tile=SIZE))
     model.learn(TASKS[0])
     whole = model.predict(torch.from_numpy(TASKS[0].val.images))
     assert model.thresholds(0).image == float(whole.score.max())
+
+
+def test_an_untrained_model_and_another_size_are_refused() -> None:
+    detector = tiled(Brightness)(LARGE, tile=SIZE)
+    with pytest.raises(ContinuadError, match="not trained yet"):
+        detector.predict(torch.zeros(1, 3, LARGE, LARGE, dtype=torch.uint8))
+    with pytest.raises(ContinuadError, match="images are 64 x 64, but the model learned 96 x 96"):
+        ready(detector).predict(torch.zeros(1, 3, SIZE, SIZE, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("name", [n for n in detectors() if n not in SLOW])

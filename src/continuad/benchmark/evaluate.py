@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from continuad.core.batches import in_order
-from continuad.core.strategy import Strategy
+from continuad.core.strategy import InfersTask, Strategy
 from continuad.core.types import Task
 from continuad.metrics.image import f1_from_counts, image_metrics
 from continuad.metrics.pixel import pixel_metrics
@@ -90,7 +90,7 @@ def _verdicts(
     strategy: Strategy, scores: np.ndarray, maps: np.ndarray, task: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N,) bool anomalous and (N, H, W) bool defective by the thresholds of a task, or None: of everything."""
-    return strategy.detector.rule.decide(scores, maps, strategy.thresholds(task))
+    return strategy.calibration.rule.decide(scores, maps, strategy.thresholds(task))
 
 
 def _room(shape: tuple[int, int, int]) -> np.ndarray:
@@ -121,6 +121,7 @@ def compare_task_inference(strategy: Strategy, task: Task) -> Values:
     """Accuracy, and milliseconds per image, of each way to infer the task, on one product's test images."""
     values: Values = {}
     for how in strategy.infers_task_by:
+        assert isinstance(strategy, InfersTask)
         right, seconds = 0, 0.0
         for batch in in_order(task.test, strategy.detector.batch_size):
             images = batch.image.to(strategy.detector.device)

@@ -70,10 +70,10 @@ def build(settings: Settings, cell: Cell) -> Strategy:
     own = settings.own_options(cell.detector)
     steps = own.pop("steps", settings.steps)
     detector = make_detector(cell.detector, **(applicable(kind, common) | own))
-    detector.rule = parse_rule(settings.threshold)
     name, _ = split_value(cell.strategy)
     options = applicable(find_strategy(name), common) | settings.own_options(name)
     strategy = make_strategy(cell.strategy, detector, **options)
+    strategy.calibration.rule = parse_rule(settings.threshold)
     strategy.budget = Budget(steps or None, settings.epochs or None, settings.patience or None)
     try:
         return strategy.to(settings.device)

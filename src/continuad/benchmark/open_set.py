@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from continuad.core.batches import in_order
-from continuad.core.strategy import Strategy
+from continuad.core.strategy import InfersTask, Strategy
 from continuad.core.types import ImageSet, Task
 from continuad.data.product import Product
 from continuad.errors import ContinuadError
 from continuad.metrics.image import image_auroc
-from continuad.strategies._pooled import PooledTaskInference
 from continuad.vision.feature_cache import FeatureStore, remembering
 
 
@@ -55,9 +54,8 @@ def open_set_auroc(
 
 
 def _task_distance(strategy: Strategy) -> Callable[[Tensor], Tensor] | None:
-    """What gives the distance (B,) of images to their nearest task, where the strategy has pooled task inference."""
-    pooled = next((module for module in strategy.modules() if isinstance(module, PooledTaskInference)), None)
-    return None if pooled is None else lambda images: pooled(images)[1]
+    """What gives the distance (B,) of images to their nearest task, where the strategy infers tasks."""
+    return strategy.task_distance if isinstance(strategy, InfersTask) else None
 
 
 def _good(task: Task) -> list[ImageSet]:

@@ -16,7 +16,7 @@ from continuad.benchmark.folder import Rows, RunFolder
 from continuad.benchmark.grouping import Step
 from continuad.benchmark.open_set import open_set_auroc
 from continuad.benchmark.protocol import Protocol
-from continuad.core.footprint import footprint
+from continuad.core.footprint import footprint, learning_peak
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
 from continuad.errors import ContinuadError
@@ -202,9 +202,7 @@ class Walk:
         """Learn one step; seconds, those of interrupted calls too, and optimiser steps."""
         half = folder.checkpoint(task.index) if folder else None
         began = time.perf_counter()
-        strategy.checkpoint = half
-        steps = strategy.learn(task, lambda done, total: self._say(f"learning {task.name}", done, total))
-        strategy.checkpoint = None
+        steps = strategy.learn(task, lambda done, total: self._say(f"learning {task.name}", done, total), half)
         earlier = half.earlier if half else 0.0
         return {"train_seconds": earlier + time.perf_counter() - began, "steps": float(steps)}
 
@@ -224,6 +222,7 @@ class Walk:
         """What is measured of the model and not of a product."""
         weight, newest = footprint(strategy), self.products[step.last]
         values = {"architecture_mb": weight.architecture, "additional_mb": weight.additional}
+        values["learning_mb"] = learning_peak(strategy)
         if len(newest.test):
             values["inference_ms"] = inference_ms(strategy, newest, given)
         if step is self.steps[-1] and self.protocol.open_set:

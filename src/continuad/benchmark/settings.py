@@ -16,7 +16,7 @@ import torch
 import continuad
 from continuad.errors import ContinuadError
 from continuad.files import replace_file
-from continuad.vision.backbones import DEFAULT
+from continuad.vision.backbones import DEFAULT, BackboneSpec, Precision
 
 NOT_SETTINGS = {"machine", "command", "notes", "products", "about_strategies"}
 """What the file tells beside the settings."""
@@ -59,7 +59,7 @@ class Settings:
     backbone: str = DEFAULT
     weights_file: str = ""
     download: bool = False
-    precision: str = "float32"
+    precision: Precision = "float32"
     device: str = "cpu"
     steps: int = 0
     epochs: int = 0
@@ -77,10 +77,7 @@ class Settings:
         """Constructor options that any detector or strategy takes if it has them."""
         return {
             "image_size": self.image_size,
-            "backbone": self.backbone,
-            "weights_file": self.weights_file or None,
-            "download": self.download,
-            "precision": self.precision,
+            "backbone": BackboneSpec(self.backbone, self.weights_file or None, self.precision, self.download),
             "seed": seed,
         }
 

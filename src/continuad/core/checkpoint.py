@@ -32,7 +32,7 @@ class Half:
         detector, optimiser: what is taught, and how.
         kept: what is remembered beside the detector.
         step: optimiser steps done.
-        best: learned state with the lowest held-out loss so far, empty before the first check.
+        best: learned state with the lowest val loss so far, empty before the first check.
         best_loss: that loss. missed: checks since then.
     """
 

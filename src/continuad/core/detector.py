@@ -3,56 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import chain
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from continuad.core.state import Policy, Stats
-from continuad.core.thresholds import FalseAlarmRate, Rule, Thresholds
-from continuad.core.types import Batch, Prediction
+from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
+
+TRAINED = "trained"  # the entry of `stats` that `fit` sets when a task has been learned
 
 
 class Detector(nn.Module):
     """One anomaly detector. Its constructor is its configuration: every argument is kept under its own name.
 
     A detector learns by `"gradient"` (`step` returns a loss) or by `"statistics"` (`step` folds the images
-    into `stats` and returns None). It never sees a task, a strategy or a loader's name.
+    into `stats` and returns None). It never sees a task, a strategy or a loader's name. What its constructor draws
+    at random comes from torch's global generator, which `make_detector` seeds.
+
+    Subclasses implement `step`, `_predict`, and whichever of the others differ.
 
     Attributes:
         image_size: (H, W) it was built for.
-        stats: what it learned without gradients, and its thresholds ("centre", "pixel_threshold", "image_threshold").
-        rule: how thresholds follow from held-out good images.
-        frozen_stem: its learned part sees an image through a frozen backbone (`backbones.Backbone`) alone.
+        stats: what it learned without gradients.
         batch_size: images a step. steps: default budget of optimiser steps a task.
     """
 
     learns_by: ClassVar[Literal["gradient", "statistics"]] = "gradient"
-    minimum_size: ClassVar[int] = 32
-    frozen_stem: ClassVar[bool] = False
     batch_size: int = 16
     steps: int = 1000
+    _minimum_size: ClassVar[int] = 32
 
     def __init__(self, image_size: int | tuple[int, int]):
         super().__init__()
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.image_size = (height, width)
-        if min(self.image_size) < self.minimum_size:
-            name = type(self).__name__
+        if min(self.image_size) < self._minimum_size:
             raise ContinuadError(
-                f"image size {self.image_size} is too small for {name}: "
-                f"height and width must be at least {self.minimum_size}"
+                f"image size {height} x {width} is too small for this detector: height and width must be at least "
+                f"{self._minimum_size}"
             )
         self.stats = Stats()
-        self.rule: Rule = FalseAlarmRate()
+        # Follows `.to()`, so that a detector without any other tensor knows where it computes.
+        self.register_buffer("_place", torch.empty(0), persistent=False)
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return next(chain(self.parameters(), self.buffers())).device
+        place: Tensor = self.get_buffer("_place")
+        return place.device
 
     def begin(self, images: Iterable[Tensor], statistics: Policy) -> None:
         """Prepare for a task. `images` may be walked through for a first look; "restart" forgets `stats`."""
@@ -64,74 +64,31 @@ class Detector(nn.Module):
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Whatever has to be done once after the last step."""
+        """What has to be done once after the last step, such as choosing a coreset."""
 
-    def check(self, images: Tensor, name: str, learned: bool) -> None:
-        """What every `predict` asks before it answers. `name`: what people call the detector.
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        """Take what its scores are scaled by from batches of good val images (B, 3, H, W), on its device.
+
+        Called once after `finish`. The default needs nothing.
+        """
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Prediction:
+        """Score uint8 images (B, 3, H, W). It changes nothing, and no image influences another's answer.
 
         Raises:
             ContinuadError: nothing was learned yet, or images of another size.
         """
-        if not learned:
-            raise ContinuadError(f"{name} is not trained yet: learn a task first")
-        if tuple(images.shape[-2:]) != self.image_size:
-            raise ContinuadError(f"images are {tuple(images.shape[-2:])}, but {name} learned {self.image_size}")
+        check_trained(self)
+        check_size(self, images)
+        return self._predict(images)
 
-    def predict(self, images: Tensor) -> Prediction:
-        """Score uint8 images (B, 3, H, W); no side effects, no influence of one image on another."""
+    def _predict(self, images: Tensor) -> Prediction:
+        """`predict` without its checks, for subclasses to implement."""
         raise NotImplementedError
-
-    @torch.no_grad()
-    def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Set the thresholds from held-out good images."""
-        self.set_thresholds(self.predict(batch.image.to(self.device)) for batch in batches)
-
-    @torch.no_grad()
-    def thresholds_of(self, batches: Iterable[Batch]) -> Thresholds:
-        """The thresholds that held-out good images would give; those that are set stay. For one product of several."""
-        return self._thresholds(self.predict(batch.image.to(self.device)) for batch in batches)
-
-    def set_thresholds(self, found: Iterable[Prediction]) -> None:
-        """Set the thresholds from predictions of good val images; each is made when the last one left the device."""
-        thresholds = self._thresholds(found)
-        self.stats["centre"] = torch.tensor(thresholds.centre)
-        self.stats["pixel_threshold"] = torch.tensor(thresholds.pixel)
-        self.stats["image_threshold"] = torch.tensor(thresholds.image)
-
-    def _thresholds(self, found: Iterable[Prediction]) -> Thresholds:
-        scores, maps = zip(*((p.score.cpu().numpy(), p.map.cpu().numpy()) for p in found), strict=True)
-        return self.rule.thresholds(np.concatenate(scores), np.concatenate(maps))
-
-    def thresholds(self) -> Thresholds:
-        """The current thresholds on the scale of this detector's raw scores.
-
-        Raises:
-            ContinuadError: nothing was learned yet.
-        """
-        if "pixel_threshold" not in self.stats:
-            raise ContinuadError(f"{type(self).__name__} is not trained yet: learn a task first")
-        return Thresholds(*(float(self.stats[k]) for k in ("centre", "pixel_threshold", "image_threshold")))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The learned part's answers (B, C, ...) before scoring: what distillation should keep."""
-        raise NotImplementedError
-
-    def distance(self, new: list[Tensor], old: list[Tensor]) -> Tensor:
-        """How far two answers of `forward` are apart, (), on the scale of the loss, so that distillation of strength 1
-        weighs about as much as learning. Here: the mean squared difference, each part counting the same."""
-        return torch.stack([(a - b).square().mean() for a, b in zip(new, old, strict=True)]).mean()
-
-    @torch.no_grad()
-    def features(self, images: Tensor) -> Tensor:
-        """(B, C): mean over positions of all that `forward` answers; by these strategies compare images."""
-        return torch.cat([answer.flatten(2).mean(2) for answer in self.forward(images)], 1)
-
-    def moments(self) -> dict[str, Tensor] | None:
-        """Means and covariances whose average over tasks has a meaning (thesis Algorithm 5.1), or None."""
-        return None
-
-    def set_moments(self, moments: dict[str, Tensor]) -> None:
-        """Replace what `moments` returned."""
         raise NotImplementedError
 
     def weights(self) -> dict[str, nn.Parameter]:
@@ -146,17 +103,6 @@ class Detector(nn.Module):
         """Factor on the optimiser's initial rates when the share `progress` of the steps, in [0, 1), is done."""
         return 1.0
 
-    def validation_loss(self, images: Tensor) -> Tensor:
-        """The loss () on held-out good images (B, 3, H, W), for early stopping. Called in eval mode, without
-        gradients, and with the same random numbers every time.
-
-        The default is the loss of `step`: right wherever `step` changes no state.
-        """
-        loss = self.step(images)
-        if loss is None:
-            raise ContinuadError(f"{type(self).__name__} has no loss to stop early by; leave patience unset")
-        return loss
-
     def learned(self) -> dict[str, Tensor]:
         """All state that learning changes, by name. Weights are copied; statistics, never changed in place
         once `finish` has run, are shared."""
@@ -166,7 +112,9 @@ class Detector(nn.Module):
             if module is self.stats:
                 state |= {prefix + key: self.stats[key] for key in self.stats}
             elif any(p.requires_grad for p in module.parameters(recurse=False)):
-                state |= {prefix + key: b.clone() for key, b in module.named_buffers(recurse=False)}
+                buffers = dict(module.named_buffers(recurse=False))
+                kept = buffers.keys() - module._non_persistent_buffers_set
+                state |= {prefix + key: buffers[key].clone() for key in buffers if key in kept}
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -179,3 +127,111 @@ class Detector(nn.Module):
                     self.stats[name.removeprefix("stats.")] = value
                 else:
                     own[name].copy_(value)
+
+
+def check_trained(detector: Detector) -> None:
+    """Refuse to answer before anything was learned.
+
+    Raises:
+        ContinuadError: nothing was.
+    """
+    if TRAINED not in detector.stats:
+        raise ContinuadError("the model is not trained yet: learn a task first")
+
+
+def check_size(detector: Detector, images: Tensor) -> None:
+    """Refuse images (B, 3, H, W) of another size than the detector's.
+
+    Raises:
+        ContinuadError: they are.
+    """
+    if tuple(images.shape[-2:]) != detector.image_size:
+        given, own = tuple(images.shape[-2:]), detector.image_size
+        raise ContinuadError(f"images are {given[0]} x {given[1]}, but the model learned {own[0]} x {own[1]}")
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """A detector that sees an image through a frozen backbone alone.
+
+    What the backbone answers (the levels: (B, C, h, w) each) can be computed once, kept, and passed on: to task
+    inference, to several task snapshots, to latent replay.
+    """
+
+    def embed(self, images: Tensor) -> list[Tensor]:
+        """The backbone's levels for uint8 images (B, 3, H, W)."""
+
+    def step_on(self, levels: list[Tensor]) -> Tensor | None:
+        """`Detector.step` on levels."""
+
+    def predict_on(self, levels: list[Tensor]) -> Prediction:
+        """`Detector.predict` on levels."""
+
+    def calibrate_on(self, levels: Iterable[list[Tensor]]) -> None:
+        """`Detector.calibrate` on the levels of batches of good val images."""
+
+
+@runtime_checkable
+class HasMoments(Protocol):
+    """A detector whose state is means and covariances, so that an average over tasks has a meaning."""
+
+    def moments(self) -> dict[str, Tensor] | None:
+        """Means and covariances by name, None before the first task."""
+
+    def set_moments(self, moments: dict[str, Tensor]) -> None:
+        """Replace what `moments` returned."""
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """A detector with a feature space of its own in which images are compared."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, C) of uint8 images (B, 3, H, W)."""
+
+
+@runtime_checkable
+class HasDistance(Protocol):
+    """A detector that says how far two answers of `forward` are apart on the scale of its loss."""
+
+    def distance(self, new: list[Tensor], old: list[Tensor]) -> Tensor:
+        """(), such that distillation of strength 1 weighs about as much as learning."""
+
+
+@runtime_checkable
+class HasValidationLoss(Protocol):
+    """A detector whose loss on val images is not that of `step`."""
+
+    def validation_loss(self, images: Tensor) -> Tensor:
+        """The loss () on good val images (B, 3, H, W). Called in eval mode, without gradients, and with the same
+        random numbers every time."""
+
+
+@torch.no_grad()
+def features_of(detector: Detector, images: Tensor) -> Tensor:
+    """(B, C) by which strategies compare images: the detector's own, or the mean over positions of its answers."""
+    if isinstance(detector, HasFeatures):
+        return detector.features(images)
+    return torch.cat([answer.flatten(2).mean(2) for answer in detector(images)], 1)
+
+
+def distance_of(detector: Detector, new: list[Tensor], old: list[Tensor]) -> Tensor:
+    """How far two answers of `forward` are apart (): the detector's own measure, or the mean squared difference, each
+    part of the answer counting the same."""
+    if isinstance(detector, HasDistance):
+        return detector.distance(new, old)
+    return torch.stack([(a - b).square().mean() for a, b in zip(new, old, strict=True)]).mean()
+
+
+def validation_loss_of(detector: Detector, images: Tensor) -> Tensor:
+    """The loss () that early stopping watches: the detector's own, or that of `step`.
+
+    Raises:
+        ContinuadError: a detector that learns by statistics has none.
+    """
+    if isinstance(detector, HasValidationLoss):
+        return detector.validation_loss(images)
+    loss = detector.step(images)
+    if loss is None:
+        raise ContinuadError("this detector has no loss to stop early by; leave patience unset")
+    return loss

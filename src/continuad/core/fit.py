@@ -6,14 +6,15 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from continuad.core.batches import Images, in_order, one_pass, steps_of
 from continuad.core.checkpoint import Checkpoint, Half
-from continuad.core.detector import Detector
+from continuad.core.detector import TRAINED, Detector, validation_loss_of
+from continuad.core.footprint import held_bytes
 from continuad.core.state import Policy, Stats
 from continuad.errors import ContinuadError, Diverged
 
@@ -29,7 +30,7 @@ class Budget:
     Attributes:
         steps: optimiser steps, whatever the amount of data, so that strategies compare at equal compute.
         epochs: walks through the task's new images; replayed ones add no steps.
-        patience: stop early. After every epoch, and at the end, the loss on the held-out good images is taken;
+        patience: stop early. After every epoch, and at the end, the loss on the good val images is taken;
             learning stops after this many times without a new lowest, and the state with the lowest is kept.
 
     Raises:
@@ -52,6 +53,31 @@ class Budget:
         return self.epochs * epoch if self.epochs is not None else self.steps or default
 
 
+class TaskImages(NamedTuple):
+    """What a task is learned from.
+
+    Attributes:
+        new: its own images. old: replayed ones of earlier tasks, if the strategy keeps any.
+        val: good images for calibration and for early stopping.
+    """
+
+    new: Images
+    old: Images | None
+    val: Images
+
+
+class Learned(NamedTuple):
+    """What learning a task took.
+
+    Attributes:
+        steps: optimiser steps, or batches that were absorbed.
+        bytes: the most that detector, optimiser and gradients held at a time, the finished detector included.
+    """
+
+    steps: int
+    bytes: int
+
+
 class Hooks(Protocol):
     """Where a strategy may reach into a step, and what it remembers."""
 
@@ -66,9 +92,7 @@ class Hooks(Protocol):
 
 def fit(
     detector: Detector,
-    new: Images,
-    old: Images | None,
-    val: Images,
+    images: TaskImages,
     hooks: Hooks,
     *,
     statistics: Policy,
@@ -76,7 +100,7 @@ def fit(
     budget: Budget,
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
-) -> int:
+) -> Learned:
     """Teach a detector one task.
 
     A statistics detector sees every image once; a gradient detector takes optimiser steps within `budget`.
@@ -84,31 +108,35 @@ def fit(
     bit-identical.
 
     Args:
-        new, old: images of the task, and replayed ones if the strategy keeps any.
-        val: good images for the thresholds and for early stopping.
-        seed: of this task.
+        hooks: the strategy's.
+        statistics: what happens to the detector's statistics.
+        seed: of this task. budget: of optimiser steps.
         checkpoint: where a gradient detector's half-learned task is kept, and continued from.
         progress: called with (steps done, steps in all).
 
     Returns:
-        The number of steps taken.
+        The number of steps taken, and the most bytes that learning held.
 
     Raises:
         Diverged: a loss, a penalty or a weight is no longer finite; what the detector holds is of no use then.
     """
     detector.train()
     torch.manual_seed(seed_of(seed))
-    detector.begin((x.to(detector.device) for x in one_pass(new, old, detector.batch_size)), statistics)
+    detector.begin((x.to(detector.device) for x in one_pass(images.new, images.old, detector.batch_size)), statistics)
     if detector.learns_by == "statistics":
-        taken = _absorb(detector, new, old, seed, progress)
+        taken = _absorb(detector, images, seed, progress)
+        held = held_bytes(detector)
     else:
         half = Half(detector, detector.optimiser(), hooks.kept)
-        taken = _descend(half, new, old, val, hooks, seed, budget, checkpoint, progress)
+        taken = _descend(half, images, hooks, seed, budget, checkpoint, progress)
+        held = held_bytes(detector, half.optimiser, half.best)
+        half.optimiser.zero_grad()
     detector.eval()
     torch.manual_seed(seed_of(seed, taken))
     detector.finish()
-    detector.calibrate(in_order(val, detector.batch_size))
-    return taken
+    detector.stats[TRAINED] = torch.tensor(True, device=detector.device)
+    detector.calibrate(batch.image.to(detector.device) for batch in in_order(images.val, detector.batch_size))
+    return Learned(taken, max(held, held_bytes(detector)))
 
 
 def seed_of(*parts: int) -> int:
@@ -116,11 +144,11 @@ def seed_of(*parts: int) -> int:
     return int.from_bytes(hashlib.blake2b(" ".join(map(str, parts)).encode(), digest_size=8).digest())
 
 
-def _absorb(detector: Detector, new: Images, old: Images | None, seed: int, progress: Progress | None) -> int:
-    total = sum(_batches(part, detector.batch_size) for part in (new, old) if part is not None)
-    for step, images in enumerate(one_pass(new, old, detector.batch_size)):
+def _absorb(detector: Detector, images: TaskImages, seed: int, progress: Progress | None) -> int:
+    total = sum(_batches(part, detector.batch_size) for part in (images.new, images.old) if part is not None)
+    for step, batch in enumerate(one_pass(images.new, images.old, detector.batch_size)):
         torch.manual_seed(seed_of(seed, step))
-        detector.step(images.to(detector.device))
+        detector.step(batch.to(detector.device))
         if progress:
             progress(step + 1, total)
     return total
@@ -128,9 +156,7 @@ def _absorb(detector: Detector, new: Images, old: Images | None, seed: int, prog
 
 def _descend(
     half: Half,
-    new: Images,
-    old: Images | None,
-    val: Images,
+    images: TaskImages,
     hooks: Hooks,
     seed: int,
     budget: Budget,
@@ -138,22 +164,22 @@ def _descend(
     progress: Progress | None,
 ) -> int:
     detector, optimiser = half.detector, half.optimiser
-    epoch = _batches(new, detector.batch_size)
+    epoch = _batches(images.new, detector.batch_size)
     total = budget.in_steps(epoch, detector.steps)
     rates = [group["lr"] for group in optimiser.param_groups]
     if checkpoint:
         checkpoint.load(half)
     order = torch.Generator().manual_seed(seed_of(seed))
-    for images in steps_of(new, old, detector.batch_size, range(half.step, total), order):
+    for batch in steps_of(images.new, images.old, detector.batch_size, range(half.step, total), order):
         torch.manual_seed(seed_of(seed, half.step))
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * detector.learning_rate(half.step / total)
-        _step(detector, optimiser, hooks, images.to(detector.device))
+        _step(detector, optimiser, hooks, batch.to(detector.device))
         half.step += 1
         if progress:
             progress(half.step, total)
         if budget.patience and (half.step % epoch == 0 or half.step == total):
-            _check(half, val, seed)
+            _check(half, images.val, seed)
             if half.missed >= budget.patience:
                 break
         if checkpoint:
@@ -187,12 +213,12 @@ def _refuse_broken(detector: Detector, **values: Tensor | float) -> None:
 
 @torch.no_grad()
 def _check(half: Half, val: Images, seed: int) -> None:
-    """Take the held-out loss, and keep the state if it is the lowest so far."""
+    """Take the val loss, and keep the state if it is the lowest so far."""
     detector = half.detector
     torch.manual_seed(seed_of(seed))  # the same draws at every check
     detector.eval()
     losses = [
-        float(detector.validation_loss(batch.image.to(detector.device))) * len(batch.image)
+        float(validation_loss_of(detector, batch.image.to(detector.device))) * len(batch.image)
         for batch in in_order(val, detector.batch_size)
     ]
     detector.train()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from continuad.core.state import Stats
 
@@ -22,6 +23,46 @@ class Footprint(NamedTuple):
 
     architecture: float
     additional: float
+
+
+def held_bytes(*things: object) -> int:
+    """Bytes of distinct tensor storage that can be reached from modules, optimisers, lists and dictionaries, whatever
+    attribute they lie in, gradients included: what a process holds, where `footprint` says what a model is."""
+    sizes: dict[int, int] = {}
+    seen: set[int] = set()
+    waiting = list(things)
+    while waiting:
+        thing = waiting.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, Tensor):
+            storage = thing.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+            waiting.append(thing.grad if thing.is_leaf else None)
+        elif isinstance(thing, dict):
+            waiting += thing.values()
+        elif isinstance(thing, list | tuple):
+            waiting += thing
+        elif isinstance(thing, nn.Module | Optimizer):
+            waiting += vars(thing).values()
+    return sum(sizes.values())
+
+
+class Learner(Protocol):
+    """A strategy, as far as its memory is concerned."""
+
+    learning_bytes: int
+
+    @property
+    def detector(self) -> nn.Module: ...
+
+
+def learning_peak(strategy: Learner) -> float:
+    """Megabytes that learning the newest task held at most: the model, where tasks start from, collected patches,
+    gradients and optimiser state. Images and activations come on top."""
+    beside = held_bytes(strategy) - held_bytes(strategy.detector)
+    return (beside + max(strategy.learning_bytes, held_bytes(strategy.detector))) / MEGABYTE
 
 
 def footprint(model: nn.Module) -> Footprint:

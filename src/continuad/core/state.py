@@ -1,4 +1,4 @@
-"""Statistics that add up exactly: what detectors, infers_task_by and strategies learn without gradients."""
+"""Statistics that add up exactly: what detectors, task inference and strategies learn without gradients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Stats(nn.Module):
     """Named tensors of any shape that may come, grow and be replaced.
 
     They follow `.to()`, are saved with the model and counted as additional memory. A tensor in here is
-    replaced, never changed in place, once learning has finished: snapshots may then share it.
+    replaced, never changed in place, once learning has finished: task snapshots may then share it.
     """
 
     def __getitem__(self, name: str) -> Tensor:
@@ -48,6 +48,13 @@ class Stats(nn.Module):
         # The names are not known before loading: take whatever the file holds.
         self.clear()
         self._buffers.update({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
+
+
+class HostStats(Stats):
+    """Tensors that stay on the CPU wherever the model goes: exemplars, which are large and seldom needed at once."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> HostStats:
+        return self
 
 
 def fold_in(count: Tensor, mean: Tensor, scatter: Tensor, x: Tensor) -> None:

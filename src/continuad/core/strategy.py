@@ -1,20 +1,22 @@
-"""How a detector meets one task after another. The default is to fine-tune and hope."""
+"""How a detector meets one task after another. The default is plain fine-tuning."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from continuad.core.batches import Images, in_order
+from continuad.core.calibration import Calibration
 from continuad.core.checkpoint import Checkpoint
 from continuad.core.detector import Detector
-from continuad.core.fit import Budget, Progress, fit, seed_of
+from continuad.core.fit import Budget, Progress, TaskImages, fit, seed_of
 from continuad.core.state import Policy, Stats
 from continuad.core.thresholds import Thresholds
-from continuad.core.types import Batch, Joined, Prediction, Rows, Task
+from continuad.core.types import Joined, LearnedTask, Prediction, Rows, Task
 from continuad.errors import ContinuadError
 
 
@@ -24,77 +26,92 @@ class Strategy(nn.Module):
     Attributes:
         needs_gradients: it edits losses or gradients, and so refuses detectors that learn by statistics.
         statistics: what happens to the detector's statistics when a task begins.
-        needs_task: `predict` must be told the task.
-        separate: later lessons leave a task's answers alone: they are measured when it is learned and after the last.
-        infers_task_by: ways it can infer the task, which `route` takes by name; `predict` then names the task it took
-            each image for.
-        kept: what the strategy remembers (counted as additional memory).
-        per_task_thresholds: the three thresholds of every task by its number, see `thresholds`.
+        needs_task: `predict` must be given the task; then later tasks leave earlier ones' answers alone.
+        infers_task_by: ways in which it can find out the task (see `InfersTask`), by name.
         budget: how long a gradient detector learns a task.
-        checkpoint: where a half-learned task is kept, and continued from, if anywhere.
+        kept: what the strategy remembers (counted as additional memory).
+        calibration: rule and thresholds.
         tasks: what was learned, in order of learning.
+        learning_bytes: the most bytes that learning the newest task held.
     """
 
     needs_gradients: ClassVar[bool] = False
     statistics: ClassVar[Policy] = "restart"
     needs_task: ClassVar[bool] = False
-    separate: ClassVar[bool] = False
     infers_task_by: ClassVar[tuple[str, ...]] = ()
     budget: Budget = Budget()
-    checkpoint: Checkpoint | None = None
-    tasks: Sequence[Task] = ()
 
     def __init__(self, detector: Detector, seed: int = 0):
         super().__init__()
         if reason := self.refuses(type(detector)):
             raise ContinuadError(reason)
-        self.detector, self.seed, self.kept, self.per_task_thresholds = detector, seed, Stats(), Stats()
+        self.detector, self.seed, self.kept, self.calibration = detector, seed, Stats(), Calibration()
+        self.tasks: list[LearnedTask] = []
+        self.learning_bytes = 0
 
     @classmethod
     def refuses(cls, detector: type[Detector]) -> str | None:
         """Why this strategy cannot serve that kind of detector, or None when it can."""
         if cls.needs_gradients and detector.learns_by != "gradient":
-            return f"{cls.__name__} edits gradients, but {detector.__name__} learns by statistics and has none"
+            return "the strategy edits gradients, and the detector learns by statistics and has none"
         return None
 
     def view(self, stream: Sequence[Task]) -> Sequence[Task]:
         """What the learner is shown. Only upper bounds may show it more than the newest task."""
         return stream
 
-    def learn(self, task: Task, progress: Progress | None = None) -> int:
-        """Learn one task of `view(stream)`; returns the steps taken. The same task and seed repeat exactly."""
-        new, old = self.data(task)
-        val = self.calibration(task)
-        steps = fit(
+    def learn(self, task: Task, progress: Progress | None = None, checkpoint: Checkpoint | None = None) -> int:
+        """Learn one task of `view(stream)`; returns the steps taken. The same task and seed repeat exactly.
+
+        A task whose number is taken by another gets the next free one: `tasks` says which.
+
+        Args:
+            progress: called with (steps done, steps in all).
+            checkpoint: where a half-learned task is kept, and continued from.
+
+        Raises:
+            ContinuadError: a task of that name has been learned already.
+        """
+        task = self._placed(task)
+        self.before(task)
+        (new, old), val = self.data(task), self.val(task)
+        found = fit(
             self.detector,
-            new,
-            old,
-            Joined(tuple(val.values())),
+            TaskImages(new, old, Joined(tuple(val.values()))),
             self,
             statistics=self.statistics,
             seed=seed_of(self.seed, task.index),
             budget=self.budget,
-            checkpoint=self.checkpoint,
+            checkpoint=checkpoint,
             progress=progress,
         )
+        self.learning_bytes = found.bytes
         self.after(task)
-        self.set_thresholds({t: in_order(images, self.detector.batch_size) for t, images in val.items()})
-        return steps
+        self.calibration.learn(self._val_predictions(val))
+        self.tasks.append(LearnedTask(task.index, task.name, task.bits))
+        return found.steps
+
+    def before(self, task: Task) -> None:
+        """Called before a task is learned."""
 
     def data(self, task: Task) -> tuple[Images, Images | None]:
         """New images, and replayed ones if any."""
         return task.train, None
 
-    def calibration(self, task: Task) -> dict[int, Rows]:
-        """Held-out good images for the thresholds: of the task, and of those earlier ones that there are images of."""
+    def val(self, task: Task) -> dict[int, Rows]:
+        """Good val images: of the task, and of those earlier ones that there are images of."""
         return {task.index: task.val}
 
-    def set_thresholds(self, val: Mapping[int, Iterable[Batch]]) -> None:
-        """Set every task's own thresholds of which held-out images are at hand; the others' stay as they are."""
-        alone = len(val) == 1  # then the detector has them already
-        for task, batches in val.items():
-            thresholds = self.detector.thresholds() if alone else self.detector.thresholds_of(batches)
-            self.per_task_thresholds[str(task)] = torch.tensor(thresholds)
+    def _val_predictions(self, val: Mapping[int, Rows]) -> dict[int, Iterable[Prediction]]:
+        """The detector's predictions, raw and as it is now, of val images by task: those given, and any other that
+        the strategy has something to predict for."""
+        return {task: self._predictions(images) for task, images in val.items()}
+
+    def _predictions(self, images: Rows) -> Iterator[Prediction]:
+        for batch in in_order(images, self.detector.batch_size):
+            with torch.no_grad():
+                found = self.detector.predict(batch.image.to(self.detector.device))
+            yield found
 
     def penalty(self, images: Tensor) -> Tensor | float:
         """Added to the loss of every step."""
@@ -107,22 +124,56 @@ class Strategy(nn.Module):
         """Called after the optimiser's step (momentum moves weights that have no gradient)."""
 
     def after(self, task: Task) -> None:
-        """Called when a task has been learned."""
+        """Called when a task has been learned, before thresholds are set."""
 
     @torch.no_grad()
-    def predict(self, images: Tensor, task: int | None = None) -> Prediction:
-        """Score uint8 images (B, 3, H, W). `task`: the true one, if it is known."""
+    def predict(self, images: Tensor, task: int | str | None = None) -> Prediction:
+        """Score uint8 images (B, 3, H, W). It changes nothing: threads may ask the same model at once.
+
+        Args:
+            task: the true one, if it is known, by number or name.
+
+        Raises:
+            ContinuadError: nothing was learned yet, or no such task; images of another size.
+        """
+        return self._predict(images, self._number_of(task))
+
+    def _predict(self, images: Tensor, task: int | None) -> Prediction:
+        """`predict` of a task that was learned, for subclasses to implement."""
         return self.detector.predict(images)
 
-    def infer_task(self, images: Tensor, task_inference: str | None = None) -> Tensor:
-        """(B,) int64 the task each image looks most like, by one of `infers_task_by`; None: the strategy's own."""
-        raise ContinuadError(f"{type(self).__name__} does not infer tasks")
-
     def thresholds(self, task: int | None = None) -> Thresholds:
-        """Thresholds on the scale of `predict`: a task's own, or those for everything that the last lesson held out.
+        """Thresholds on the scale of `predict`: a task's own, or those for everything that was calibrated together.
 
-        A task's own are set anew after every lesson where the strategy keeps held-out images of it; else they are
-        those of the lesson in which it was learned. Unknown tasks, and None, have the thresholds for everything.
+        A task's own are set anew after every task where the strategy keeps val images of it; else they are those of
+        the time it was learned. Tasks without any, and None, have the thresholds for everything.
         """
-        own = str(task) in self.per_task_thresholds
-        return Thresholds(*self.per_task_thresholds[str(task)].tolist()) if own else self.detector.thresholds()
+        return self.calibration.thresholds(task)
+
+    def _placed(self, task: Task) -> Task:
+        """The task with a number of its own."""
+        taken = {known.index: known.name for known in self.tasks}
+        if task.name in taken.values():
+            raise ContinuadError(f"'{task.name}' has been learned already; give new images of it another name")
+        return replace(task, index=max(taken) + 1) if task.index in taken else task
+
+    def _number_of(self, task: int | str | None) -> int | None:
+        """The number of a learned task."""
+        found = [known.index for known in self.tasks if task in (known.index, known.name)]
+        if task is None or found:
+            return found[0] if found else None
+        if not self.tasks:
+            raise ContinuadError("the model is not trained yet: learn a task first")
+        names = ", ".join(f"{known.index} {known.name}" for known in self.tasks)
+        raise ContinuadError(f"there is no task '{task}'; learned are {names}")
+
+
+@runtime_checkable
+class InfersTask(Protocol):
+    """A strategy that finds out which task an image belongs to; its predictions name the task they took it for."""
+
+    def infer_task(self, images: Tensor, how: str | None = None) -> Tensor:
+        """(B,) int64 the learned task each image looks most like; None: the strategy's own way."""
+
+    def task_distance(self, images: Tensor) -> Tensor:
+        """(B,) how far each image lies from its nearest task, where 1 is that task's farthest val image."""

@@ -1,4 +1,4 @@
-"""From scores to verdicts: where the limit lies, set on held-out good images only."""
+"""From scores to verdicts: where the threshold lies, set on good val images only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Thresholds(NamedTuple):
     """The scale of one product's scores.
 
     Attributes:
-        centre: map value of an ordinary good surface (mean over the held-out maps).
+        centre: map value of an ordinary good surface (mean over the val maps).
         pixel: map value above which a pixel is defective.
         image: score above which an image is anomalous.
     """
@@ -28,7 +28,7 @@ class Thresholds(NamedTuple):
 
 
 class Rule(Protocol):
-    """How thresholds follow from the scores (N,) and maps (N, H, W) of held-out good images, and what they mean."""
+    """How thresholds follow from the scores (N,) and maps (N, H, W) of good val images, and what they mean."""
 
     def thresholds(self, scores: np.ndarray, maps: np.ndarray) -> Thresholds: ...
 
@@ -39,7 +39,7 @@ class Rule(Protocol):
 class FalseAlarmRate:
     """At most this share of good images may be called anomalous (empirical quantile, rounded up).
 
-    With fewer than 1/rate held-out images this is their highest score. The pixel limit is the same quantile
+    With fewer than 1/rate val images this is their highest score. The pixel threshold is the same quantile
     of the maps' maxima, so that a detector whose score is the maximum of its map calls an image anomalous
     exactly when its mask is not empty. The mask of an image that is called good is always empty.
     """
@@ -69,8 +69,8 @@ class FalseAlarmRate:
 class DefectArea:
     """The rule of Bergmann et al. 2019 (thesis 2.3): defects smaller than an area do not count.
 
-    The limit is raised until the largest connected region (8 neighbours) above it in any held-out good map
-    is smaller than `pixels`. An image is anomalous when a region of at least `pixels` exceeds the limit;
+    The threshold is raised until the largest connected region (8 neighbours) above it in any good val map
+    is smaller than `pixels`. An image is anomalous when a region of at least `pixels` exceeds the threshold;
     smaller regions are dropped from its mask.
     """
 
@@ -126,9 +126,9 @@ def parse_rule(text: str) -> Rule:
     raise ContinuadError(f"threshold rule '{text}' is not known; use far:RATE (e.g. far:0.01) or area:PIXELS")
 
 
-def standardise(values: Tensor, centre: float, limit: float) -> Tensor:
-    """Scale so that 0 is an ordinary good surface and 1 the limit; the order of values stays."""
-    width = limit - centre
+def standardise(values: Tensor, centre: float, threshold: float) -> Tensor:
+    """Scale so that 0 is an ordinary good surface and 1 the threshold; the order of values stays."""
+    width = threshold - centre
     if not math.isfinite(width) or width <= 0:
         width = 1.0  # constant calibration maps: keep the scale, shift the centre
     return (values - centre) / width

@@ -140,8 +140,9 @@ class Task:
         index: position in the stream, from 0.
         name: unique in its stream.
         train: good images to learn from.
-        val: held-out good images, for thresholds and early stopping. Never test data.
+        val: good images that are not learned from, for thresholds and early stopping. Never test data.
         test: good and anomalous images with their truth; may be empty.
+        bits: white level its grey images above 8 bits were decoded with; None if they were not decoded alike.
     """
 
     index: int
@@ -149,3 +150,17 @@ class Task:
     train: ImageSet
     val: ImageSet
     test: ImageSet
+    bits: int | None = 16
+
+
+@dataclass(frozen=True)
+class LearnedTask:
+    """What a model remembers of a task beside what it learned: enough to be asked about a file.
+
+    Attributes:
+        index, name, bits: as in `Task`.
+    """
+
+    index: int
+    name: str
+    bits: int | None = 16

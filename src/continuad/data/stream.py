@@ -103,7 +103,7 @@ def open_stream(
     while read:  # without a cache the parts are copies: let go of the whole, product by product
         product, train, test = read.pop(0)
         learn, val = _hold_out(product, train, val_share, seed, store)
-        tasks.append(Task(len(tasks), product.name, learn, val, test.images))
+        tasks.append(Task(len(tasks), product.name, learn, val, test.images, train.bits))
         notes += _notes(product, train, test)
         _check_disjoint(tasks[-1])
     for note in dict.fromkeys(notes):

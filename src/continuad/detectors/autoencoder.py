@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from continuad.core.detector import Detector
 from continuad.core.types import Prediction
-from continuad.vision.reconstruction import Decoder, Encoder, Error, Rebuilder, check_options, reconstruction_map
+from continuad.vision.reconstruction import Decoder, Encoder, Error, check_options, check_width, reconstruction_map
 from continuad.vision.ssim import ssim_loss
 
 
-class Autoencoder(Rebuilder):
+class Autoencoder(Detector):
     """Convolutional autoencoder.
 
     The image x is squeezed through `latent` numbers and rebuilt as y. Map, averaged over the colours c of a pixel:
@@ -19,7 +20,7 @@ class Autoencoder(Rebuilder):
     score the maximum of the map; nothing is smoothed, as in the paper. Unlike there, textures are not cut into
     patches and images are not turned at random.
 
-    Policies: it keeps nothing but weights and thresholds, so all three are the same.
+    Policies: it keeps nothing but weights, so all three are the same.
 
     Args:
         image_size: side or (H, W), at least 32.
@@ -40,13 +41,13 @@ class Autoencoder(Rebuilder):
         width: float = 1.0,
         seed: int = 0,
     ):
-        super().__init__(image_size, width)
+        super().__init__(image_size)
+        check_width(width)
+        self.width = width
         check_options(latent, loss=loss)
         self.loss, self.latent, self.seed = loss, latent, seed
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.encoder = Encoder(self.image_size, latent, width)
-            self.decoder = Decoder(self.image_size, latent, width)
+        self.encoder = Encoder(self.image_size, latent, width)
+        self.decoder = Decoder(self.image_size, latent, width)
 
     def step(self, images: Tensor) -> Tensor:
         """The loss () on uint8 images (B, 3, H, W)."""
@@ -57,14 +58,9 @@ class Autoencoder(Rebuilder):
         """Uint8 images rebuilt, (B, 3, H, W) on the scale [0, 1], not clipped to it."""
         return [self.decoder(self.encoder(images / 255))]
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
-        """Map of `loss` and its maximum.
-
-        Raises:
-            ContinuadError: nothing was learned yet, or images of another size.
-        """
-        anomaly_map = reconstruction_map(self(self.checked(images))[0], images / 255, self.loss)
+    def _predict(self, images: Tensor) -> Prediction:
+        """Map of `loss` and its maximum."""
+        anomaly_map = reconstruction_map(self(images)[0], images / 255, self.loss)
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 
     def optimiser(self) -> torch.optim.Optimizer:

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from continuad.core.detector import Detector
 from continuad.core.state import Policy
 from continuad.core.types import Prediction
+from continuad.detectors._frozen_features import FrozenFeatures, Levels
 from continuad.errors import ContinuadError
 from continuad.vision.anomaly_map import side_by_side, upsample_and_smooth
-from continuad.vision.backbones import DEFAULT, Precision, load_backbone
+from continuad.vision.backbones import DEFAULT, AnyBackbone
 
 
-class Cfa(Detector):
+class Cfa(FrozenFeatures):
     """Coupled-hypersphere-based feature adaptation.
 
     A patch p is the 3 x 3 average of every level at a position of the finest grid; a linear layer on p and its
@@ -36,7 +36,7 @@ class Cfa(Detector):
 
     Args:
         image_size: side or (H, W), at least 32, and large enough for K + J centres.
-        backbone, weights_file, precision, download: see `load_backbone`.
+        backbone: its name, or a `BackboneSpec`.
         strides: levels used, enlarged bilinearly to the grid of the finest.
         gamma_c: how many times fewer centres than positions; 1 keeps one a position.
         gamma_d: how many times fewer channels f has than p.
@@ -48,15 +48,13 @@ class Cfa(Detector):
         seed: of the linear layer's start and the k-means.
     """
 
-    frozen_stem = True
     batch_size = 4
     steps = 1800  # the original's 30 epochs over 240 images
 
     def __init__(
         self,
         image_size: int | tuple[int, int] = 256,
-        backbone: str = DEFAULT,
-        weights_file: str | None = None,
+        backbone: AnyBackbone = DEFAULT,
         strides: Sequence[int] = (4, 8, 16),
         gamma_c: int = 1,
         gamma_d: int = 1,
@@ -67,20 +65,15 @@ class Cfa(Detector):
         nu: float = 1e-3,
         sigma: float = 4.0,
         seed: int = 0,
-        precision: Precision = "float32",
-        download: bool = False,
     ):
-        super().__init__(image_size)
-        self.backbone, self.weights_file, self.strides = backbone, weights_file, tuple(strides)
+        super().__init__(image_size, backbone, strides)
+        self.strides = tuple(strides)
         self.gamma_c, self.gamma_d, self.attracted, self.repelled = gamma_c, gamma_d, attracted, repelled
         self.radius, self.alpha, self.nu, self.sigma = radius, alpha, nu, sigma
-        self.seed, self.precision, self.download = seed, precision, download
-        self.pyramid = load_backbone(backbone, self.strides, weights_file, precision, download)
+        self.seed = seed
         channels = sum(self.pyramid.channels)
         self._check(channels)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.descriptor = nn.Conv2d(channels + 2, channels // gamma_d, 1)
+        self.descriptor = nn.Conv2d(channels + 2, channels // gamma_d, 1)
         self.r = nn.Parameter(torch.tensor(float(radius)))
 
     def _check(self, channels: int) -> None:
@@ -107,7 +100,7 @@ class Cfa(Detector):
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         count = torch.zeros((), dtype=torch.float64, device=self.device)
         for batch in images:
-            total = total + self._features(batch).double().sum(0)
+            total = total + self._features(self.embed(batch)).double().sum(0)
             count = count + len(batch)
         self._merge(total / count, count)
 
@@ -125,25 +118,25 @@ class Cfa(Detector):
             means = (before * old + count * means) / (before + count)
         self.stats["centres"], self.stats["count"] = means.float(), before + count
 
-    def patches(self, images: Tensor) -> Tensor:
+    def patches(self, levels: Levels) -> Tensor:
         """(B, C + 2, h, w): averages of all levels on the finest grid, then row and column in [-1, 1]."""
-        levels = [F.avg_pool2d(level, 3, 1, 1) for level in self.pyramid(images)]
-        height, width = levels[0].shape[-2:]
-        rows = torch.linspace(-1, 1, height, device=self.device)[:, None].expand(len(images), 1, height, width)
-        columns = torch.linspace(-1, 1, width, device=self.device).expand(len(images), 1, height, width)
-        return torch.cat([side_by_side(levels), rows, columns], 1)
+        averages = [F.avg_pool2d(level, 3, 1, 1) for level in levels]
+        count, _, height, width = levels[0].shape
+        rows = torch.linspace(-1, 1, height, device=self.device)[:, None].expand(count, 1, height, width)
+        columns = torch.linspace(-1, 1, width, device=self.device).expand(count, 1, height, width)
+        return torch.cat([side_by_side(averages), rows, columns], 1)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def _answers(self, levels: Levels) -> list[Tensor]:
         """The features f (B, C, h, w)."""
-        return [self.descriptor(self.patches(images))]
+        return [self.descriptor(self.patches(levels))]
 
     def distance(self, new: list[Tensor], old: list[Tensor]) -> Tensor:
         """1 / nu mean over positions of |f - f_old|^2, as distances enter the loss."""
         return (new[0] - old[0]).square().sum(1).mean() / self.nu
 
-    def _features(self, images: Tensor) -> Tensor:
+    def _features(self, levels: Levels) -> Tensor:
         """The features as rows, (B, L, C)."""
-        return self.forward(images)[0].flatten(2).mT
+        return self._answers(levels)[0].flatten(2).mT
 
     def squared_distances(self, features: Tensor, number: int) -> Tensor:
         """(B, L, number) from features (B, L, C) to their nearest centres, ascending."""
@@ -156,22 +149,16 @@ class Cfa(Detector):
             nearest = [one.topk(number, largest=False).indices for one in halves]
         return (features[:, :, None] - centres[torch.stack(nearest)]).square().sum(-1)
 
-    def step(self, images: Tensor) -> Tensor:
+    def step_on(self, levels: Levels) -> Tensor:
         """Attraction to the nearest centres and repulsion from those after them."""
-        squares = self.squared_distances(self._features(images), self.attracted + self.repelled)
+        squares = self.squared_distances(self._features(levels), self.attracted + self.repelled)
         near, far = squares[..., : self.attracted], squares[..., self.attracted :]
         area = self.r.square()
         return (F.relu(near - area).mean() + F.relu(area - far - self.alpha).mean()) / self.nu
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
-        """Smoothed map of the nearest distances, and its maximum.
-
-        Raises:
-            ContinuadError: nothing was learned yet, or images of another size than the model's.
-        """
-        self.check(images, "CFA", "centres" in self.stats)
-        (features,) = self.forward(images)
+    def _predict_on(self, levels: Levels) -> Prediction:
+        """Smoothed map of the nearest distances, and its maximum."""
+        (features,) = self._answers(levels)
         distances = self.squared_distances(features.flatten(2).mT, self.attracted).sqrt()
         scores = F.softmin(distances, -1)[..., 0] * distances[..., 0]
         grid = scores.unflatten(1, features.shape[-2:])

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from continuad.core.detector import Detector
-from continuad.core.types import Batch, Prediction
+from continuad.core.types import Prediction
+from continuad.detectors._frozen_features import FrozenFeatures, Levels
 from continuad.errors import ContinuadError
-from continuad.vision.backbones import DEFAULT, Precision, load_backbone
+from continuad.vision.backbones import DEFAULT, AnyBackbone
 
 CLAMP = 1.9  # a coupling scales a channel by at most e^1.9
 WARM_UP = 0.08  # share of the steps in which the learning rate rises, from a tenth
 LAST_RATE = 0.001  # what is left of the learning rate at the end
 
 
-class Cflow(Detector):
+class Cflow(FrozenFeatures):
     """A conditional normalising flow of single feature vectors for every level.
 
     A vector x of C features goes through invertible steps into z, which good surfaces should make standard normal.
@@ -29,19 +29,19 @@ class Cflow(Detector):
     l = (-C/2 log 2 pi - 1/2 |z|^2 + log|det dz/dx|) / C, the loss is the mean of -log sigmoid(l), summed over levels.
 
     The map is the sum over levels of 1 - exp(min(l - l_max, 0)), upsampled, from 0 (good) to the number of levels;
-    its maximum is the score. `l_max` is the level's highest likelihood in held-out good images, kept in `stats` as
+    its maximum is the score. `l_max` is the level's highest likelihood in good val images, kept in `stats` as
     "highest". (The original takes it from the test set, so that an image scores differently in other company.)
 
     A step draws `fibres` vectors of every level from the images of the batch. That is an optimiser step as in the
     original, which goes through all vectors of 32 images in portions of 256; only vectors of one portion come from
     4 images here, so that the backbone's work is not done for a few vectors of each image.
 
-    Policies: "highest" and the thresholds are taken anew from whatever held-out images `calibrate` is given, since they
-    have a meaning for the newest weights only; so "accumulate" and "freeze" make no difference.
+    Policies: "highest" is taken anew from whatever val images `calibrate` is given, since it
+    has a meaning for the newest weights only; so "accumulate" and "freeze" make no difference.
 
     Args:
         image_size: side or (H, W), at least 32.
-        backbone, weights_file, precision, download: see `load_backbone`.
+        backbone: its name, or a `BackboneSpec`.
         strides: levels used.
         flow_steps: invertible steps a level.
         condition: numbers that describe a position, a multiple of 4.
@@ -52,7 +52,6 @@ class Cflow(Detector):
         ContinuadError: an option out of range.
     """
 
-    frozen_stem = True
     batch_size = 4
     # 50 walks through 240 images, an average MVTec product. The original takes 200, with more steps each.
     steps = 3000
@@ -60,30 +59,23 @@ class Cflow(Detector):
     def __init__(
         self,
         image_size: int | tuple[int, int] = 256,
-        backbone: str = DEFAULT,
-        weights_file: str | None = None,
+        backbone: AnyBackbone = DEFAULT,
         strides: Sequence[int] = (8, 16, 32),
         flow_steps: int = 8,
         condition: int = 128,
         fibres: int = 256,
         seed: int = 0,
-        precision: Precision = "float32",
-        download: bool = False,
     ):
-        super().__init__(image_size)
-        self.backbone, self.weights_file, self.strides = backbone, weights_file, tuple(strides)
+        super().__init__(image_size, backbone, strides)
+        self.strides = tuple(strides)
         self.flow_steps, self.condition, self.fibres, self.seed = flow_steps, condition, fibres, seed
-        self.precision, self.download = precision, download
         if flow_steps < 1:
             raise ContinuadError(f"flow_steps={flow_steps} must be at least 1; the original takes 8")
         if condition < 4 or condition % 4:
             raise ContinuadError(f"condition={condition} must be a multiple of 4: a sine and a cosine for both axes")
         if fibres < 1:
             raise ContinuadError(f"fibres={fibres} must be at least 1; the original takes 256")
-        self.pyramid = load_backbone(backbone, self.strides, weights_file, precision, download)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.flows = nn.ModuleList(self._flow(channels) for channels in self.pyramid.channels)
+        self.flows = nn.ModuleList(self._flow(channels) for channels in self.pyramid.channels)
 
     def _flow(self, channels: int) -> nn.Module:
         # FrEIA brings scipy.stats along, which would slow the start of every command down
@@ -94,10 +86,10 @@ class Cflow(Detector):
             flow.append(coupling, cond=0, cond_shape=(self.condition,))
         return flow
 
-    def step(self, images: Tensor) -> Tensor:
+    def step_on(self, levels: Levels) -> Tensor:
         """Mean of -log sigmoid(l) over random vectors of every level, summed over levels."""
         losses = []
-        for level, flow in zip(self.pyramid(images), self.flows, strict=True):
+        for level, flow in zip(levels, self.flows, strict=True):
             vectors, places = self._fibres(level)
             chosen = torch.randperm(len(vectors))[: self.fibres].to(level.device)
             losses.append(-F.logsigmoid(log_likelihood(flow, vectors[chosen], places[chosen])).mean())
@@ -109,32 +101,23 @@ class Cflow(Detector):
         places = positions(self.condition, height, width, level.device)
         return level.permute(0, 2, 3, 1).flatten(0, 2), places.repeat(batch, 1)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Likelihood per feature l (B, h, w) of every level, for uint8 images (B, 3, H, W)."""
+    def _answers(self, levels: Levels) -> list[Tensor]:
+        """Likelihood per feature l (B, h, w) of every level."""
         found = []
-        for level, flow in zip(self.pyramid(images), self.flows, strict=True):
+        for level, flow in zip(levels, self.flows, strict=True):
             likelihood = log_likelihood(flow, *self._fibres(level))
-            found.append(likelihood.view(len(images), *level.shape[-2:]))
+            found.append(likelihood.view(len(level), *level.shape[-2:]))
         return found
 
     @torch.no_grad()
-    def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Take every level's highest likelihood, then the thresholds, from held-out good images."""
-        found = [self(batch.image.to(self.device)) for batch in batches]
-        self.stats["highest"] = torch.stack([torch.stack([grid.max() for grid in grids]) for grids in found]).amax(0)
-        self.set_thresholds(self._scored(grids) for grids in found)
+    def calibrate_on(self, levels: Iterable[Levels]) -> None:
+        """Take every level's highest likelihood from good val images."""
+        highest = [torch.stack([grid.max() for grid in self._answers(some)]) for some in levels]
+        self.stats["highest"] = torch.stack(highest).amax(0)
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
-        """How much less likely than the likeliest good surface, and the maximum.
-
-        Raises:
-            ContinuadError: nothing was learned yet, or images of another size than the model's.
-        """
-        self.check(images, "CFLOW-AD", "highest" in self.stats)
-        return self._scored(self(images))
-
-    def _scored(self, grids: list[Tensor]) -> Prediction:
+    def _predict_on(self, levels: Levels) -> Prediction:
+        """How much less likely than the likeliest good surface, and the maximum."""
+        grids = self._answers(levels)
         anomaly_map = grids[0].new_zeros(len(grids[0]), *self.image_size)
         for grid, highest in zip(grids, self.stats["highest"], strict=True):
             probability = torch.exp((grid - highest).clamp_max(0))
@@ -194,10 +177,11 @@ def log_likelihood(flow: nn.Module, vectors: Tensor, places: Tensor) -> Tensor:
 def positions(numbers: int, height: int, width: int, device: torch.device) -> Tensor:
     """(height * width, numbers): row i, column j as sin(j f_0), cos(j f_0), sin(j f_1) ... for the first half of the
     numbers D, the same of i for the second, with f_k = 10000^(-4k / D)."""
-    frequencies = 10_000 ** (-4 * torch.arange(numbers // 4) / numbers)
-    rows, columns = (_waves(torch.arange(side)[:, None] * frequencies) for side in (height, width))
-    grid = [columns.expand(height, -1, -1), rows[:, None].expand(-1, width, -1)]
-    return torch.cat(grid, 2).flatten(0, 1).to(device)
+    with torch.inference_mode(False):  # kept for learning, even if a prediction asks first
+        frequencies = 10_000 ** (-4 * torch.arange(numbers // 4) / numbers)
+        rows, columns = (_waves(torch.arange(side)[:, None] * frequencies) for side in (height, width))
+        grid = [columns.expand(height, -1, -1), rows[:, None].expand(-1, width, -1)]
+        return torch.cat(grid, 2).flatten(0, 1).to(device)
 
 
 def _waves(angles: Tensor) -> Tensor:

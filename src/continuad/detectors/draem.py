@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as V
 
-from continuad.core.detector import Detector
+from continuad.core.detector import TRAINED, Detector
 from continuad.core.state import Policy
 from continuad.core.types import Prediction
 from continuad.data.synthetic import Pictures, perlin_mask
@@ -44,7 +44,7 @@ class Draem(Detector):
     """
 
     learns_by = "gradient"
-    minimum_size = 64  # five halvings leave 2 x 2 positions; batch normalisation of one image needs two
+    _minimum_size = 64  # five halvings leave 2 x 2 positions; batch normalisation of one image needs two
     batch_size = 4
     # Twelve walks through 240 images, an average MVTec product. The thesis takes 50 (3,000 steps), the paper 700.
     steps = 700
@@ -62,11 +62,9 @@ class Draem(Detector):
             raise ContinuadError(f"width={width} must be above 0; 1 is the published size, 0.125 an eighth of it")
         self.width, self.textures, self.published, self.seed = width, textures, published, seed
         self.pictures = Pictures(textures)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.repair = Repair(max(1, round(128 * width)))
-            self.segment = Segment(max(1, round(64 * width)))
-            self.apply(initialise)
+        self.repair = Repair(max(1, round(128 * width)))
+        self.segment = Segment(max(1, round(64 * width)))
+        self.apply(initialise)
         self.to(memory_format=torch.channels_last)
         self.eval()  # only learning moves the statistics of batch normalisation
 
@@ -75,7 +73,7 @@ class Draem(Detector):
 
         They are not read at construction: a saved model must load where their file is gone.
         """
-        if self.published is not None and "pixel_threshold" not in self.stats:
+        if self.published is not None and TRAINED not in self.stats:
             self.load_published(self.published)
         super().begin(images, statistics)
 
@@ -109,8 +107,7 @@ class Draem(Detector):
         repaired = self.repair(x)
         return [repaired, self.segment(torch.cat([repaired, x], 1))]
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
+    def _predict(self, images: Tensor) -> Prediction:
         """Probability of a defect at each pixel, unsmoothed, and its highest local mean."""
         _, logits = self(images)
         anomaly_map = logits.softmax(1)[:, 1].contiguous()

@@ -15,14 +15,14 @@ from torchvision.transforms.v2 import functional as tv
 
 from continuad.core.detector import Detector
 from continuad.core.state import Policy
-from continuad.core.types import Batch, Prediction
+from continuad.core.types import Prediction
 from continuad.data.synthetic import Pictures
 from continuad.vision.anomaly_map import upsample_and_smooth
 from continuad.vision.pdn import CHANNELS, PatchDescription, Size, load_teacher, normalised
 from continuad.vision.winograd import Conv2d
 
 HARD = 0.999  # share of a student's errors that the hard feature loss leaves out
-QUANTILES = (0.9, 0.995)  # of held-out good maps: these become 0 and 0.1
+QUANTILES = (0.9, 0.995)  # of the maps of good val images: these become 0 and 0.1
 GREY = 0.3  # share of penalty pictures without colour
 MOST = 2**24  # values that torch takes quantiles of
 OF_TEACHER, OF_AUTOENCODER = slice(CHANNELS), slice(CHANNELS, None)  # what the student's channels imitate
@@ -35,14 +35,14 @@ class EfficientAdS(Detector):
     Three answers are compared: the frozen teacher's T (normalised per channel), the autoencoder's A of the whole
     image through 64 numbers, and the student's two halves S_T and S_A. The local map mean((T - S_T)^2) finds
     broken structure, the global map mean((A - S_A)^2) broken arrangement. Each is scaled so that its 0.9 and
-    0.995 quantiles over held-out good images become 0 and 0.1; the mean of both is the map, its maximum the score.
+    0.995 quantiles over good val images become 0 and 0.1; the mean of both is the map, its maximum the score.
 
     The student learns T on good images by its hardest 0.1 % of errors, A on altered ones, and is punished for
-    answers to pictures of other things, lest it imitate the teacher everywhere.
+    answers to pictures of other things, so that it does not imitate the teacher everywhere.
 
     Policies: the teacher's channel means and deviations are those of the newest task and its replayed images
     ("restart"), of all images seen ("accumulate"), or the first task's ("freeze"). The quantiles are always
-    taken anew from whatever held-out images `calibrate` is given.
+    taken anew from whatever val images `calibrate` is given.
 
     Args:
         image_size: side or (H, W), at least 64. Below 256 the autoencoder's innermost kernel shrinks with it.
@@ -53,7 +53,7 @@ class EfficientAdS(Detector):
     """
 
     variant: ClassVar[Size] = "s"
-    minimum_size = 64
+    _minimum_size = 64
     batch_size = 1
     steps = 10_000  # the paper takes 70 000, the thesis 70 epochs
 
@@ -68,10 +68,8 @@ class EfficientAdS(Detector):
         super().__init__(image_size)
         self.teacher, self.penalty, self.padding, self.seed = teacher, penalty, padding, seed
         self.expert = load_teacher(self.variant, teacher, padding)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.student = PatchDescription(self.variant, 2 * CHANNELS, padding)
-            self.autoencoder = Autoencoder(self.image_size, padding)
+        self.student = PatchDescription(self.variant, 2 * CHANNELS, padding)
+        self.autoencoder = Autoencoder(self.image_size, padding)
         self.to(memory_format=torch.channels_last)
         self.pictures = Pictures(penalty, zoom=2.0, grey=GREY)
 
@@ -128,12 +126,7 @@ class EfficientAdS(Detector):
 
     @torch.no_grad()
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Local and global map (B, H, W), not yet scaled.
-
-        Raises:
-            ContinuadError: nothing was learned yet, or images of another size.
-        """
-        self.check(images, "EfficientAD", "count" in self.stats)
+        """Local and global map (B, H, W), not yet scaled."""
         taught, student, rebuilt = self.forward(images)
         found = (taught - student[:, OF_TEACHER], rebuilt - student[:, OF_AUTOENCODER])
         local, whole = (self._full_size(error.square().mean(1)) for error in found)
@@ -145,23 +138,19 @@ class EfficientAdS(Detector):
         return upsample_and_smooth(grid, self.image_size, sigma=0)
 
     @torch.no_grad()
-    def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Take the maps' quantiles, then the thresholds, from held-out good images."""
-        both = [[maps.cpu() for maps in self.maps(batch.image.to(self.device))] for batch in batches]
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        """Take the maps' quantiles from good val images."""
+        both = [[maps.cpu() for maps in self.maps(batch)] for batch in images]
         for name, maps in zip(("local", "global"), zip(*both, strict=True), strict=True):
             low, high = (value.to(self.device) for value in _quantiles(torch.cat(maps)))
             if high <= low:
-                _log.warning("held-out images are all alike: EfficientAD's %s map cannot be scaled by them", name)
+                _log.warning("val images are all alike: EfficientAD's %s map cannot be scaled by them", name)
                 high = low + 1
             self.stats[f"{name}_low"], self.stats[f"{name}_high"] = low, high
-        self.set_thresholds(self._combined(*(maps.to(self.device) for maps in pair)) for pair in both)
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
+    def _predict(self, images: Tensor) -> Prediction:
         """Mean of both scaled maps, and its maximum."""
-        return self._combined(*self.maps(images))
-
-    def _combined(self, local: Tensor, whole: Tensor) -> Prediction:
+        local, whole = self.maps(images)
         anomaly_map = (self._scaled(local, "local") + self._scaled(whole, "global")) / 2
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 

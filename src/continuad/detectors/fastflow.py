@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from continuad.core.detector import Detector
-from continuad.core.types import Batch, Prediction
+from continuad.core.types import Prediction
+from continuad.detectors._frozen_features import FrozenFeatures, Levels
 from continuad.errors import ContinuadError
 from continuad.vision.anomaly_map import upsample_and_smooth
-from continuad.vision.backbones import DEFAULT, Precision, load_backbone
+from continuad.vision.backbones import DEFAULT, AnyBackbone
 from continuad.vision.winograd import Conv2d
 
 CLAMP = 2.0  # a coupling scales a channel by at most e^2
 
 
-class FastFlow(Detector):
+class FastFlow(FrozenFeatures):
     """A normalising flow over the whole feature map of every level.
 
     Each level, layer-normalised, goes through invertible steps into z of the same shape, which good images should
@@ -33,7 +33,7 @@ class FastFlow(Detector):
 
     Args:
         image_size: side or (H, W), at least 32; normalisation has weights for every position.
-        backbone, weights_file, precision, download: see `load_backbone`.
+        backbone: its name, or a `BackboneSpec`.
         strides: levels used.
         flow_steps: invertible steps a level.
         kernels: odd kernel sizes that the steps take in turn; the public implementation takes (3,) for ResNet-18.
@@ -44,7 +44,6 @@ class FastFlow(Detector):
         ContinuadError: an option out of range.
     """
 
-    frozen_stem = True
     batch_size = 32
     # 50 walks through 240 images, an average MVTec product; the public implementation's 500 are 3,750 steps.
     steps = 375
@@ -52,32 +51,25 @@ class FastFlow(Detector):
     def __init__(
         self,
         image_size: int | tuple[int, int] = 256,
-        backbone: str = DEFAULT,
-        weights_file: str | None = None,
+        backbone: AnyBackbone = DEFAULT,
         strides: Sequence[int] = (4, 8, 16),
         flow_steps: int = 8,
         kernels: Sequence[int] = (3, 1),
         hidden: float = 1.0,
         seed: int = 0,
-        precision: Precision = "float32",
-        download: bool = False,
     ):
-        super().__init__(image_size)
-        self.backbone, self.weights_file, self.strides = backbone, weights_file, tuple(strides)
+        super().__init__(image_size, backbone, strides)
+        self.strides = tuple(strides)
         self.flow_steps, self.kernels, self.hidden, self.seed = flow_steps, tuple(kernels), hidden, seed
-        self.precision, self.download = precision, download
         if flow_steps < 1:
             raise ContinuadError(f"flow_steps={flow_steps} must be at least 1; 8 is usual")
         if not self.kernels or any(kernel < 1 or kernel % 2 == 0 for kernel in self.kernels):
             raise ContinuadError(f"kernels={self.kernels} must be odd numbers, such as (3, 1)")
         if not hidden > 0:
             raise ContinuadError(f"hidden={hidden} must be above 0; 1 is usual")
-        self.pyramid = load_backbone(backbone, self.strides, weights_file, precision, download)
-        shapes = [level.shape[1:] for level in self.pyramid(torch.zeros(1, 3, *self.image_size, dtype=torch.uint8))]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.norms = nn.ModuleList(nn.LayerNorm(shape) for shape in shapes)
-            self.flows = nn.ModuleList(self._flow(shape) for shape in shapes)
+        shapes = [level.shape[1:] for level in self.embed(torch.zeros(1, 3, *self.image_size, dtype=torch.uint8))]
+        self.norms = nn.ModuleList(nn.LayerNorm(shape) for shape in shapes)
+        self.flows = nn.ModuleList(self._flow(shape) for shape in shapes)
 
     def _flow(self, shape: torch.Size) -> nn.Module:
         # FrEIA brings scipy.stats along, which would slow the start of every command down
@@ -88,43 +80,28 @@ class FastFlow(Detector):
             flow.append(coupling, kernel=self.kernels[step % len(self.kernels)], hidden=self.hidden)
         return flow
 
-    def transform(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """z (B, C, h, w) and log|det dz/dx| (B,) of every level, for uint8 images (B, 3, H, W)."""
-        parts = zip(self.pyramid(images), self.norms, self.flows, strict=True)
+    def transform(self, levels: Levels) -> list[tuple[Tensor, Tensor]]:
+        """z (B, C, h, w) and log|det dz/dx| (B,) of every level."""
+        parts = zip(levels, self.norms, self.flows, strict=True)
         return [flow(norm(level)) for level, norm, flow in parts]
 
-    def step(self, images: Tensor) -> Tensor:
+    def step_on(self, levels: Levels) -> Tensor:
         """Mean over the images of 1/2 sum z^2 - log|det dz/dx|, summed over levels."""
-        losses = [0.5 * z.square().sum((1, 2, 3)) - log_det for z, log_det in self.transform(images)]
+        losses = [0.5 * z.square().sum((1, 2, 3)) - log_det for z, log_det in self.transform(levels)]
         return torch.stack(losses).sum(0).mean()
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def _answers(self, levels: Levels) -> list[Tensor]:
         """z (B, C, h, w) of every level."""
-        return [z for z, _ in self.transform(images)]
+        return [z for z, _ in self.transform(levels)]
 
     def distance(self, new: list[Tensor], old: list[Tensor]) -> Tensor:
         """Mean over the images of 1/2 sum (z - z_old)^2: the loss is a sum over the image, too."""
         return torch.stack([(a - b).square().sum((1, 2, 3)).mean() / 2 for a, b in zip(new, old, strict=True)]).sum()
 
-    @torch.no_grad()
-    def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Set the thresholds from held-out good images."""
-        self.set_thresholds(self._scored(batch.image.to(self.device)) for batch in batches)
-
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
-        """Mean of the levels' negative likelihoods, and its maximum.
-
-        Raises:
-            ContinuadError: nothing was learned yet, or images of another size than the model's.
-        """
-        self.check(images, "FastFlow", "pixel_threshold" in self.stats)
-        return self._scored(images)
-
-    def _scored(self, images: Tensor) -> Prediction:
-        grids = [-torch.exp(-0.5 * z.square().mean(1)) for z in self(images)]
-        levels = [upsample_and_smooth(grid, self.image_size, sigma=0) for grid in grids]
-        anomaly_map = torch.stack(levels).mean(0)
+    def _predict_on(self, levels: Levels) -> Prediction:
+        """Mean of the levels' negative likelihoods, and its maximum."""
+        grids = [-torch.exp(-0.5 * z.square().mean(1)) for z in self._answers(levels)]
+        anomaly_map = torch.stack([upsample_and_smooth(grid, self.image_size, sigma=0) for grid in grids]).mean(0)
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 
     def optimiser(self) -> torch.optim.Optimizer:

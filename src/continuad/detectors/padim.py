@@ -8,17 +8,17 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from continuad.core.detector import Detector
 from continuad.core.state import Policy, fold_in
 from continuad.core.types import Prediction
+from continuad.detectors._frozen_features import FrozenFeatures, Levels
 from continuad.errors import ContinuadError
 from continuad.vision.anomaly_map import upsample_and_smooth
-from continuad.vision.backbones import DEFAULT, Precision, load_backbone
+from continuad.vision.backbones import DEFAULT, AnyBackbone
 
 POSITIONS_AT_ONCE = 64  # matrices inverted together in double precision: bounds the working memory
 
 
-class Padim(Detector):
+class Padim(FrozenFeatures):
     """Patch Distribution Modelling.
 
     Each position of the finest feature grid keeps the mean and covariance of `channels` randomly chosen
@@ -35,7 +35,7 @@ class Padim(Detector):
 
     Args:
         image_size: side or (H, W), at least 32.
-        backbone, weights_file, precision, download: see `load_backbone`.
+        backbone: its name, or a `BackboneSpec`.
         strides: levels used; all are brought to the grid of the finest by repeating cells.
         channels: how many of all levels' channels are drawn (100 for small networks; the thesis takes 350
             of WideResNet-50-2's 1792).
@@ -50,24 +50,19 @@ class Padim(Detector):
     def __init__(
         self,
         image_size: int | tuple[int, int] = 256,
-        backbone: str = DEFAULT,
-        weights_file: str | None = None,
+        backbone: AnyBackbone = DEFAULT,
         strides: Sequence[int] = (4, 8, 16),
         channels: int = 100,
         epsilon: float = 0.01,
         sigma: float = 4.0,
         seed: int = 0,
-        precision: Precision = "float32",
-        download: bool = False,
     ):
-        super().__init__(image_size)
-        self.backbone, self.weights_file, self.strides = backbone, weights_file, tuple(strides)
+        super().__init__(image_size, backbone, strides)
+        self.strides = tuple(strides)
         self.channels, self.epsilon, self.sigma, self.seed = channels, epsilon, sigma, seed
-        self.precision, self.download = precision, download
-        self.pyramid = load_backbone(backbone, self.strides, weights_file, precision, download)
         total = sum(self.pyramid.channels)
         if not 1 <= channels <= total:
-            raise ContinuadError(f"channels={channels} must lie between 1 and the {total} of {backbone}")
+            raise ContinuadError(f"channels={channels} must lie between 1 and the {total} of {self.backbone.name}")
         if epsilon <= 0:
             raise ContinuadError(f"epsilon={epsilon} must be positive, or covariances cannot be inverted")
         drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:channels]
@@ -82,11 +77,11 @@ class Padim(Detector):
             self._reopen()
 
     @torch.no_grad()
-    def step(self, images: Tensor) -> None:
+    def step_on(self, levels: Levels) -> None:
         """Fold the images into the moments of every position."""
         if self.frozen:
             return
-        x, _ = self.embed(images)
+        x, _ = self.positions(levels)
         if "scatter" not in self.stats:
             positions, _, channels = x.shape
             self.stats["count"] = torch.zeros((), dtype=torch.float64, device=x.device)
@@ -136,15 +131,10 @@ class Padim(Detector):
         self.stats["scatter"] = moments["covariance"] * (self.stats["count"] - 1).clamp_min(1).float()
         self.finish()
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """The frozen pyramid's levels."""
-        return self.pyramid(images)
-
-    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    def positions(self, levels: Levels) -> tuple[Tensor, tuple[int, int]]:
         """The drawn channels of all levels at every position of the finest grid, (L, B, C), and its size."""
-        levels = self.pyramid(images)
-        height, width = levels[0].shape[-2:]
-        x = levels[0].new_empty(height, width, len(images), self.channels)
+        count, _, height, width = levels[0].shape
+        x = levels[0].new_empty(height, width, count, self.channels)
         starts = [0, *accumulate(self.pyramid.channels)]
         done = 0
         for level, start, stop in zip(levels, starts, starts[1:], strict=False):
@@ -155,18 +145,12 @@ class Padim(Detector):
             done += len(chosen)
         return x.flatten(0, 1), (height, width)
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
-        """Mahalanobis map and its maximum.
-
-        Raises:
-            ContinuadError: nothing was learned yet, or images of another size than the model's.
-        """
-        self.check(images, "PaDiM", "factor" in self.stats)
-        deviations, grid_size = self.embed(images)
+    def _predict_on(self, levels: Levels) -> Prediction:
+        """Mahalanobis map and its maximum."""
+        deviations, grid_size = self.positions(levels)
         deviations -= self.stats["mean"][:, None]
         distances = torch.bmm(deviations, self.stats["factor"].mT).norm(dim=-1)  # (L, B)
-        grid = distances.T.reshape(len(images), *grid_size)
+        grid = distances.T.reshape(-1, *grid_size)
         anomaly_map = upsample_and_smooth(grid, self.image_size, self.sigma)
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 

@@ -10,21 +10,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from continuad.core.detector import Detector
 from continuad.core.footprint import MEGABYTE
 from continuad.core.state import Policy
 from continuad.core.types import Prediction
+from continuad.detectors._frozen_features import FrozenFeatures, Levels
 from continuad.errors import ContinuadError
 from continuad.memory.bank import bank_shares, with_share
 from continuad.memory.coreset import greedy_coreset
 from continuad.memory.neighbours import nearest
 from continuad.vision.anomaly_map import side_by_side, upsample_and_smooth
-from continuad.vision.backbones import DEFAULT, Precision, load_backbone
+from continuad.vision.backbones import DEFAULT, AnyBackbone
 
 _log = logging.getLogger(__name__)
 
 
-class PatchCore(Detector):
+class PatchCore(FrozenFeatures):
     """Nearest neighbours in a memory bank.
 
     A patch is the mean of the features of 3 x 3 grid cells, all levels side by side. The bank holds a greedy
@@ -39,7 +39,7 @@ class PatchCore(Detector):
 
     Args:
         image_size: side or (H, W), at least 32.
-        backbone, weights_file, strides, precision, download: see `load_backbone`; the finest level is the grid.
+        backbone: its name, or a `BackboneSpec`. strides: its levels; the finest is the grid.
         bank: vectors in all, such as 10000; or megabytes in all, "20MB"; or a share of each task's patches, "10%",
             with which the bank grows with the tasks.
         neighbours: for the image score; 1 leaves the weight out.
@@ -53,22 +53,17 @@ class PatchCore(Detector):
     def __init__(
         self,
         image_size: int | tuple[int, int] = 256,
-        backbone: str = DEFAULT,
-        weights_file: str | None = None,
+        backbone: AnyBackbone = DEFAULT,
         strides: Sequence[int] = (8, 16),
         bank: int | str = "10%",
         neighbours: int = 9,
         projection: int = 512,
         sigma: float = 4.0,
         seed: int = 0,
-        precision: Precision = "float32",
-        download: bool = False,
     ):
-        super().__init__(image_size)
-        self.backbone, self.weights_file, self.strides = backbone, weights_file, tuple(strides)
-        self.bank, self.neighbours, self.projection = bank, neighbours, projection
-        self.sigma, self.seed, self.precision, self.download = sigma, seed, precision, download
-        self.pyramid = load_backbone(backbone, self.strides, weights_file, precision, download)
+        super().__init__(image_size, backbone, strides)
+        self.strides, self.bank, self.neighbours, self.projection = tuple(strides), bank, neighbours, projection
+        self.sigma, self.seed = sigma, seed
         self.width = sum(self.pyramid.channels)
         self.percent, self.vectors = _budget(bank, self.width)
         for name in ("neighbours", "projection"):
@@ -84,10 +79,10 @@ class PatchCore(Detector):
         self.fresh = []
 
     @torch.no_grad()
-    def step(self, images: Tensor) -> None:
+    def step_on(self, levels: Levels) -> None:
         """Collect the images' patches."""
         if not self.frozen:
-            self.fresh.append(self.patches(images).flatten(0, 2))
+            self.fresh.append(self.patches(levels).flatten(0, 2))
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -95,11 +90,11 @@ class PatchCore(Detector):
         if not self.fresh:
             return
         patches, self.fresh = torch.cat(self.fresh), []
-        known = self.stats["parts"].tolist() if "parts" in self.stats else []
+        known = self.stats["shares"].tolist() if "shares" in self.stats else []
         shares = self._shares([*known, len(patches)])
         chosen = patches[greedy_coreset(self._projected(patches), shares[-1], self.seed)]
         self.stats["bank"] = with_share(self.stats["bank"] if known else None, known, shares, chosen)
-        self.stats["parts"] = torch.tensor(shares)
+        self.stats["shares"] = torch.tensor(shares)
         if sum(shares) < self.neighbours:
             _log.warning("PatchCore: the bank holds %d vectors, fewer than neighbours=%d", sum(shares), self.neighbours)
 
@@ -116,24 +111,13 @@ class PatchCore(Detector):
         directions = torch.randn(self.width, self.projection, generator=generator).to(patches)
         return patches @ (directions / self.projection**0.5)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """The frozen pyramid's levels."""
-        return self.pyramid(images)
+    def patches(self, levels: Levels) -> Tensor:
+        """(B, h, w, C): features averaged over 3 x 3 cells, levels brought to the finest grid."""
+        return side_by_side([F.avg_pool2d(level, 3, 1, 1) for level in levels]).permute(0, 2, 3, 1)
 
-    def patches(self, images: Tensor) -> Tensor:
-        """(B, h, w, C) of uint8 images: features averaged over 3 x 3 cells, levels brought to the finest grid."""
-        levels = [F.avg_pool2d(level, 3, 1, 1) for level in self.pyramid(images)]
-        return side_by_side(levels).permute(0, 2, 3, 1)
-
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
-        """Distances to the bank as the map, and the weighted highest one.
-
-        Raises:
-            ContinuadError: nothing was learned yet, or images of another size than the model's.
-        """
-        self.check(images, "PatchCore", "bank" in self.stats)
-        patches = self.patches(images)
+    def _predict_on(self, levels: Levels) -> Prediction:
+        """Distances to the bank as the map, and the weighted highest one."""
+        patches = self.patches(levels)
         distances, owners = nearest(patches.flatten(0, 2), self.stats["bank"])
         count, height, width, _ = patches.shape
         grid = distances.view(count, height, width)

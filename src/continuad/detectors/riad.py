@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from continuad.core.detector import Detector
 from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
-from continuad.vision.reconstruction import Rebuilder
+from continuad.vision.reconstruction import check_width
 from continuad.vision.ssim import msgms_loss, msgms_map, ssim_loss
 from continuad.vision.winograd import Conv2d
 
@@ -19,7 +20,7 @@ CHANNELS = (64, 128, 256, 512, 512)  # of the five levels
 SMOOTH = 21  # pixels, side of the mean filter on the map
 
 
-class Riad(Rebuilder):
+class Riad(Detector):
     """Reconstruction by inpainting for anomaly detection.
 
     The image is cut into cells of k x k pixels (smaller at its right and lower edge where k does not divide its
@@ -30,7 +31,7 @@ class Riad(Rebuilder):
     The map is 1 - MSGMS(x, y), a mean over 21 x 21 pixels, averaged over all k; its maximum is the image score.
     For prediction the cells are drawn from `seed` and the image's size alone.
 
-    Policies: it keeps nothing but weights and thresholds, so all three are the same.
+    Policies: it keeps nothing but weights, so all three are the same.
 
     Args:
         image_size: side or (H, W), at least 32.
@@ -52,7 +53,9 @@ class Riad(Rebuilder):
         width: float = 1.0,
         seed: int = 0,
     ):
-        super().__init__(image_size, width)
+        super().__init__(image_size)
+        check_width(width)
+        self.width = width
         self.cells, self.sets, self.seed = tuple(cells), sets, seed
         if not cells or min(cells) < 1 or sets < 2:
             raise ContinuadError(f"cells={list(cells)} must be one or more sides of at least 1, sets={sets} at least 2")
@@ -61,9 +64,7 @@ class Riad(Rebuilder):
                 f"an image of {self.image_size} has fewer than {sets} cells of {max(cells)} pixels: "
                 f"leave out the largest of cells={list(cells)}, or take larger images or fewer sets"
             )
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.inpainter = Inpainter([max(1, round(width * c)) for c in CHANNELS])
+        self.inpainter = Inpainter([max(1, round(width * c)) for c in CHANNELS])
         self.to(memory_format=torch.channels_last)
         self.eval()  # only learning moves the statistics of batch normalisation
 
@@ -88,14 +89,9 @@ class Riad(Rebuilder):
         inpainted = self.inpainter(holes).unflatten(0, (self.sets, len(x)))
         return torch.where(removed, inpainted, 0.0).sum(0)
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
-        """1 - MSGMS, averaged over a neighbourhood and over `cells`, and its maximum.
-
-        Raises:
-            ContinuadError: nothing was learned yet, or images of another size.
-        """
-        x, versions = images / 255, self(self.checked(images))
+    def _predict(self, images: Tensor) -> Prediction:
+        """1 - MSGMS, averaged over a neighbourhood and over `cells`, and its maximum."""
+        x, versions = images / 255, self(images)
         likeness = torch.stack([msgms_map(y, x) for y in versions]).mean(0)
         anomaly_map = F.avg_pool2d(1 - likeness, SMOOTH, 1, SMOOTH // 2, count_include_pad=False)
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)

@@ -7,20 +7,20 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from continuad.core.detector import Detector
 from continuad.core.state import Policy
 from continuad.core.types import Prediction
+from continuad.detectors._frozen_features import FrozenFeatures, Levels
 from continuad.errors import ContinuadError
 from continuad.memory.bank import bank_shares, with_share
 from continuad.memory.coreset import greedy_coreset
 from continuad.memory.neighbours import nearest
 from continuad.vision.anomaly_map import side_by_side, upsample_and_smooth
-from continuad.vision.backbones import DEFAULT, Precision, load_backbone
+from continuad.vision.backbones import DEFAULT, AnyBackbone
 
 RETRIEVAL = 32  # stride of the level whose mean says which images are alike
 
 
-class Spade(Detector):
+class Spade(FrozenFeatures):
     """Nearest images, then nearest patches within them.
 
     An image's pooled features find its `neighbours` nearest good images; the mean squared distance to them is its
@@ -34,7 +34,7 @@ class Spade(Detector):
 
     Args:
         image_size: side or (H, W), at least 64.
-        backbone, weights_file, strides, precision, download: see `load_backbone`; the finest level is the grid. The
+        backbone: its name, or a `BackboneSpec`. strides: its levels; the finest is the grid. The
             paper takes strides 4, 8 and 16, at some sixteen times the cost of the default here.
         neighbours: images retrieved (50 in the paper), or as many as there are.
         bank: good images kept in all, a greedy coreset of each task's pooled features; None keeps every one.
@@ -43,46 +43,41 @@ class Spade(Detector):
     """
 
     learns_by = "statistics"
-    minimum_size = 64
+    _minimum_size = 64
 
     def __init__(
         self,
         image_size: int | tuple[int, int] = 256,
-        backbone: str = DEFAULT,
-        weights_file: str | None = None,
+        backbone: AnyBackbone = DEFAULT,
         strides: Sequence[int] = (8, 16),
         neighbours: int = 50,
         bank: int | None = None,
         sigma: float = 4.0,
         seed: int = 0,
-        precision: Precision = "float32",
-        download: bool = False,
     ):
-        super().__init__(image_size)
-        self.backbone, self.weights_file, self.strides = backbone, weights_file, tuple(strides)
+        if RETRIEVAL in strides:
+            raise ContinuadError(f"strides={tuple(strides)}: level {RETRIEVAL} retrieves images; compare finer ones")
+        super().__init__(image_size, backbone, (*strides, RETRIEVAL))
+        self.strides = tuple(strides)
         self.neighbours, self.bank, self.sigma, self.seed = neighbours, bank, sigma, seed
-        self.precision, self.download = precision, download
         for name, value in (("neighbours", neighbours), ("bank", bank)):
             if value is not None and value < 1:
                 raise ContinuadError(f"{name}={value} must be at least 1")
-        if RETRIEVAL in self.strides:
-            raise ContinuadError(f"strides={self.strides}: level {RETRIEVAL} retrieves images; compare finer ones")
-        self.pyramid = load_backbone(backbone, (*self.strides, RETRIEVAL), weights_file, precision, download)
         self.fresh: list[list[Tensor]] = []  # of the task that is being learned
         self.frozen = False
 
     def begin(self, images: Iterable[Tensor], statistics: Policy) -> None:
         """Open a new part of the bank; see the class for what each policy means."""
-        self.frozen = statistics == "freeze" and "parts" in self.stats
+        self.frozen = statistics == "freeze" and "shares" in self.stats
         super().begin(images, statistics)
         self.fresh = []
 
     @torch.no_grad()
-    def step(self, images: Tensor) -> None:
+    def step_on(self, levels: Levels) -> None:
         """Collect the images' features."""
         if not self.frozen:
-            *levels, last = self.pyramid(images)
-            self.fresh.append([last.mean((2, 3)), *levels])
+            *compared, last = levels
+            self.fresh.append([last.mean((2, 3)), *compared])
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -90,33 +85,23 @@ class Spade(Detector):
         if not self.fresh:
             return
         columns, self.fresh = [torch.cat(same) for same in zip(*self.fresh, strict=True)], []
-        known = self.stats["parts"].tolist() if "parts" in self.stats else []
+        known = self.stats["shares"].tolist() if "shares" in self.stats else []
         available = [*known, len(columns[0])]
         shares = available if self.bank is None else bank_shares(available, self.bank, self.bank)
         order = greedy_coreset(columns[0], shares[-1], self.seed)
         for name, column in zip(self._names(), columns, strict=True):
             self.stats[name] = with_share(self.stats[name] if known else None, known, shares, column[order])
-        self.stats["parts"] = torch.tensor(shares)
+        self.stats["shares"] = torch.tensor(shares)
 
     def _names(self) -> list[str]:
         return ["pooled", *(f"stride{stride}" for stride in self.strides)]
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """The frozen pyramid's levels."""
-        return self.pyramid(images)
-
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
-        """Squared distances to the nearest patches as the map; mean squared distance to the nearest images.
-
-        Raises:
-            ContinuadError: nothing was learned yet, or images of another size than the model's.
-        """
-        self.check(images, "SPADE", "parts" in self.stats)
-        *levels, last = self.pyramid(images)
+    def _predict_on(self, levels: Levels) -> Prediction:
+        """Squared distances to the nearest patches as the map; mean squared distance to the nearest images."""
+        *compared, last = levels
         apart = (last.mean((2, 3))[:, None] - self.stats["pooled"]).square().sum(2)
         distances, alike = apart.topk(min(self.neighbours, apart.shape[1]), largest=False)
-        patches = side_by_side(levels).permute(0, 2, 3, 1)
+        patches = side_by_side(compared).permute(0, 2, 3, 1)
         grids = [self._correspond(*each) for each in zip(patches, alike, strict=True)]
         anomaly_map = upsample_and_smooth(torch.stack(grids), self.image_size, self.sigma)
         return Prediction(distances.mean(1), anomaly_map)

@@ -12,7 +12,14 @@ from continuad.core.detector import Detector
 from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
 from continuad.vision.anomaly_map import upsample_and_smooth
-from continuad.vision.backbones import DEFAULT, Precision, drop_idle, load_backbone, untrained_pyramid
+from continuad.vision.backbones import (
+    DEFAULT,
+    AnyBackbone,
+    BackboneSpec,
+    drop_idle,
+    load_backbone,
+    untrained_pyramid,
+)
 
 
 class Stfpm(Detector):
@@ -27,8 +34,7 @@ class Stfpm(Detector):
 
     Args:
         image_size: side or (H, W), at least 32 and twice the coarsest stride.
-        backbone, weights_file, precision, download: of the teacher, see `load_backbone`; the student computes in
-            float32.
+        backbone: of the teacher, its name or a `BackboneSpec`; the student computes in float32.
         strides: levels that are matched.
         seed: of the student's start.
     """
@@ -39,26 +45,22 @@ class Stfpm(Detector):
     def __init__(
         self,
         image_size: int | tuple[int, int] = 256,
-        backbone: str = DEFAULT,
-        weights_file: str | None = None,
+        backbone: AnyBackbone = DEFAULT,
         strides: Sequence[int] = (4, 8, 16),
         seed: int = 0,
-        precision: Precision = "float32",
-        download: bool = False,
     ):
         super().__init__(image_size)
-        self.backbone, self.weights_file, self.strides = backbone, weights_file, tuple(strides)
-        self.seed, self.precision, self.download = seed, precision, download
-        self.pyramid = load_backbone(backbone, self.strides, weights_file, precision, download)
+        self.backbone, self.strides, self.seed = BackboneSpec.of(backbone), tuple(strides), seed
+        self.pyramid = load_backbone(self.backbone, self.strides)
         if min(self.image_size) < 2 * max(self.strides):
             # One image whose coarsest level is a single cell has no spread for the student's normalisation.
             raise ContinuadError(
                 f"image size {self.image_size} is too small for STFPM at stride {max(self.strides)}: height and "
                 f"width must be at least {2 * max(self.strides)}; or leave that stride out of strides"
             )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed + 1)  # an untrained teacher (weights_file="random") is drawn from seed 0
-            self.student = drop_idle(untrained_pyramid(backbone, self.strides))
+        # The next seed: an untrained teacher (weights_file="random") is drawn from seed 0, and must not be the student.
+        torch.manual_seed(torch.initial_seed() + 1)
+        self.student = drop_idle(untrained_pyramid(self.backbone.name, self.strides))
         self.student.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -79,18 +81,8 @@ class Stfpm(Detector):
         """Sum over levels of the mean error."""
         return torch.stack([error.mean() for error in self.errors(images)]).sum()
 
-    def finish(self) -> None:
-        """Note that there is something to predict with."""
-        self.stats["learned"] = torch.tensor(True, device=self.device)
-
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
-        """Product of the levels' errors, and its maximum.
-
-        Raises:
-            ContinuadError: nothing was learned yet, or images of another size than the model's.
-        """
-        self.check(images, "STFPM", "learned" in self.stats)
+    def _predict(self, images: Tensor) -> Prediction:
+        """Product of the levels' errors, and its maximum."""
         levels = [upsample_and_smooth(error, self.image_size, sigma=0) for error in self.errors(images)]
         anomaly_map = torch.stack(levels).prod(0)
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)

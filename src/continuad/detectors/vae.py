@@ -5,20 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from continuad.core.detector import Detector
 from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
 from continuad.vision.reconstruction import (
     Decoder,
     Encoder,
     Error,
-    Rebuilder,
     check_options,
+    check_width,
     reconstruction_map,
     variational_loss,
 )
 
 
-class Vae(Rebuilder):
+class Vae(Detector):
     """Variational autoencoder with the networks of `autoencoder`.
 
     The encoder answers a mean m and a log-variance v for each of `latent` numbers; the decoder rebuilds the
@@ -26,7 +27,7 @@ class Vae(Rebuilder):
     mean (x - y)^2 + beta / N KL, KL = -1/2 sum (1 + v - m^2 - exp v): the bound on the likelihood for pixels with
     variance beta / 2. The map is what y differs from x in, averaged over colours; its maximum is the image score.
 
-    Policies: it keeps nothing but weights and thresholds, so all three are the same.
+    Policies: it keeps nothing but weights, so all three are the same.
 
     Args:
         image_size: side or (H, W), at least 32.
@@ -50,15 +51,15 @@ class Vae(Rebuilder):
         width: float = 1.0,
         seed: int = 0,
     ):
-        super().__init__(image_size, width)
+        super().__init__(image_size)
+        check_width(width)
+        self.width = width
         check_options(latent, error=error)
         if beta is not None and not beta >= 0:
             raise ContinuadError(f"beta={beta} must not be negative; 0 leaves the divergence out")
         self.error, self.latent, self.beta, self.seed = error, latent, beta, seed
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.encoder = Encoder(self.image_size, 2 * latent, width)
-            self.decoder = Decoder(self.image_size, latent, width)
+        self.encoder = Encoder(self.image_size, 2 * latent, width)
+        self.decoder = Decoder(self.image_size, latent, width)
 
     def step(self, images: Tensor) -> Tensor:
         """The loss () on uint8 images (B, 3, H, W). In eval mode nothing is drawn: y is rebuilt from m."""
@@ -69,14 +70,9 @@ class Vae(Rebuilder):
         mean, _ = self.encoder(images / 255).chunk(2, 1)
         return [self.decoder(mean)]
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
-        """Map of `error` and its maximum; the same every time.
-
-        Raises:
-            ContinuadError: nothing was learned yet, or images of another size.
-        """
-        anomaly_map = reconstruction_map(self(self.checked(images))[0], images / 255, self.error)
+    def _predict(self, images: Tensor) -> Prediction:
+        """Map of `error` and its maximum; the same every time."""
+        anomaly_map = reconstruction_map(self(images)[0], images / 255, self.error)
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 
     @torch.no_grad()

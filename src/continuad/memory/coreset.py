@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-TOGETHER = 256  # candidates compared among each other before all points hear of those that were taken
+TOGETHER = 256  # candidates compared among each other before all distances are brought up to date
 ROWS = 2048  # points whose distances to newly taken ones are computed at once: they stay in the cache
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from continuad.core.footprint import MEGABYTE
-from continuad.core.state import Stats
+from continuad.core.state import HostStats
 from continuad.core.types import ImageSet, Joined, Rows, Task
 from continuad.errors import ContinuadError
 from continuad.memory.codec import CODINGS, CodedImages, Coding, encode
@@ -21,7 +21,7 @@ Order = Callable[[ImageSet, torch.Generator], Tensor]
 class Memory(nn.Module):
     """Exemplars as images (3, H, W), taken before any augmentation.
 
-    A share of each task's exemplars comes from its held-out images and is never trained on: it calibrates
+    A share of each task's exemplars comes from its val images and is never trained on: it calibrates
     the thresholds. When shares shrink, those that `order` put last go first.
 
     Args:
@@ -51,7 +51,7 @@ class Memory(nn.Module):
             raise ContinuadError(f"coding '{coding}' is not known; use one of {', '.join(CODINGS)}")
         self.exemplars, self.val, self.seed, self.coding = exemplars, val, seed, coding
         self.order = order or _at_random
-        self.store = Stats()  # "files" (bytes of all,), "sizes" (N,) of each, "task" (N,), "val" (N,), "shape"
+        self.store = HostStats()  # "files" (bytes of all,), "sizes" (N,) of each, "task" (N,), "val" (N,), "shape"
 
     def __len__(self) -> int:
         return len(self.store["task"]) if "task" in self.store else 0
@@ -73,7 +73,7 @@ class Memory(nn.Module):
         return sorted(set(self.store["task"].tolist())) if len(self) else []
 
     def part(self, val: bool, task: int | None = None) -> CodedImages:
-        """The exemplars to train on, or those held out; of one task if it is named."""
+        """The exemplars to train on, or the val ones; of one task if it is named."""
         rows = self.store["val"] == val
         if task is not None:
             rows &= self.store["task"] == task
@@ -85,7 +85,7 @@ class Memory(nn.Module):
         return self.part(val=False) if len(self) else None
 
     def val_by_task(self, but: int) -> dict[int, Rows]:
-        """The held-out exemplars of each task that has any, but for one task."""
+        """The val exemplars of each task that has any, but for one task."""
         parts = {t: self.part(val=True, task=t) for t in self.known() if t != but}
         return {t: part for t, part in parts.items() if len(part)}
 
@@ -98,7 +98,7 @@ class Memory(nn.Module):
         return [files[i] for i in chosen.nonzero().flatten()], self.store["val"][chosen]
 
     def _offer(self, task: Task) -> tuple[list[Tensor], Tensor]:
-        """Files of the images that the task may keep, the first in front, and which of them are held out."""
+        """Files of the images that the task may keep, the first in front, and which of them are val images."""
         most = self._most(task)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + task.index)
         reserved = min(len(task.val), round(most * self.val)) if most > 1 else 0
@@ -134,7 +134,7 @@ class Memory(nn.Module):
 class UniformMemory(Memory):
     """A uniform sample of all images seen: each gets a random key, and those with the smallest keys are kept.
 
-    Held-out images of a task are kept as likely as its others.
+    Val images of a task are kept as likely as its others.
     """
 
     def add(self, task: Task) -> None:

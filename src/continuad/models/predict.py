@@ -12,6 +12,8 @@ from PIL import Image
 
 from continuad.core.strategy import Strategy
 from continuad.data.decode import read_picture, to_array
+from continuad.data.product import images_in
+from continuad.errors import ContinuadError
 
 
 class Verdict(NamedTuple):
@@ -20,42 +22,87 @@ class Verdict(NamedTuple):
     Attributes:
         path: the file.
         score: raw score; higher is more anomalous.
-        anomalous: whether the score exceeds the limit of the task that was given or inferred, else the one for
-            everything.
+        threshold: the score above which an image is anomalous: that of the task that was given or inferred, else the
+            one for everything.
+        anomalous: whether the score exceeds the threshold.
         map: (H, W) float32 anomaly map in the size of the original picture.
         mask: (H, W) bool predicted defect, in the same size.
-        task: the task it was taken for (-1: none of the known ones), or None.
+        task: name of the task it was taken for, or that was given; "" for none of the known ones; None where the
+            strategy neither was given nor infers one.
     """
 
     path: Path
     score: float
+    threshold: float
     anomalous: bool
     map: np.ndarray
     mask: np.ndarray
-    task: int | None
+    task: str | None
 
 
 def predict_files(
-    strategy: Strategy, paths: Iterable[str | Path], *, task: int | None = None, bits: int = 16
+    strategy: Strategy,
+    paths: str | Path | Iterable[str | Path],
+    *,
+    task: int | str | None = None,
+    bits: int | None = None,
 ) -> Iterator[Verdict]:
     """Predict files one by one, decoded exactly as for learning.
 
     Args:
-        task: the true task, if it is known; needed by strategies that do not infer it.
-        bits: white level of grey pictures above 8 bits (`Stream.bits` of the product).
+        paths: files, or folders whose images are meant; one or several.
+        task: the true task, if it is known, by name or number; needed by strategies that do not infer it.
+        bits: white level of grey pictures above 8 bits; None: the one that the task was learned with.
 
     Raises:
-        ContinuadError: a file cannot be read, or the strategy has learned nothing yet.
+        ContinuadError: a file cannot be read, there is none, no such task, or the strategy has learned nothing yet.
     """
-    detector = strategy.detector
-    for path in map(Path, paths):
-        picture = read_picture(path, bits).rgb
-        image = torch.from_numpy(to_array(picture, detector.image_size))[None]
-        found = strategy.predict(image.to(detector.device), task)
-        known = int(found.task[0]) if found.task is not None else None
-        thresholds = strategy.thresholds(known if task is None else task)
-        scores, maps = found.score.cpu().numpy(), found.map.cpu().numpy()
-        flagged, masks = detector.rule.decide(scores, maps, thresholds)
-        anomaly_map = np.asarray(Image.fromarray(maps[0]).resize(picture.size, Image.Resampling.BILINEAR))
-        mask = np.asarray(Image.fromarray(masks[0]).resize(picture.size, Image.Resampling.NEAREST))
-        yield Verdict(path, float(scores[0]), bool(flagged[0]), anomaly_map, mask, known)
+    for path in _files(paths):
+        yield _verdict(strategy, path, task, bits)
+
+
+def _files(paths: str | Path | Iterable[str | Path]) -> Iterator[Path]:
+    several = [paths] if isinstance(paths, str | Path) else paths
+    for path in map(Path, several):
+        if not path.is_dir():
+            yield path
+            continue
+        found = images_in(path)
+        if not found:
+            raise ContinuadError(f"{path}: no images in this folder or below it. Name a folder of images.")
+        yield from found
+
+
+def _verdict(strategy: Strategy, path: Path, task: int | str | None, bits: int | None) -> Verdict:
+    detector, level = strategy.detector, _white_level(strategy, task) if bits is None else bits
+    picture = read_picture(path, level or 16)
+    if level is None and picture.mode.startswith("I"):
+        levels = ", ".join(f"{known.name} {known.bits or 'several'}" for known in strategy.tasks)
+        raise ContinuadError(
+            f"{path}: grey above 8 bits, and the tasks were learned with different white levels ({levels} bits). "
+            "Name the task of the picture, or give bits"
+        )
+    image = torch.from_numpy(to_array(picture.rgb, detector.image_size))[None]
+    found = strategy.predict(image.to(detector.device), task)
+    names = {known.index: known.name for known in strategy.tasks}
+    given = next((known.index for known in strategy.tasks if task in (known.index, known.name)), None)
+    known = int(found.task[0]) if found.task is not None else given
+    thresholds = strategy.thresholds(known)
+    scores, maps = found.score.cpu().numpy(), found.map.cpu().numpy()
+    flagged, masks = strategy.calibration.rule.decide(scores, maps, thresholds)
+    size = picture.rgb.size
+    return Verdict(
+        path,
+        float(scores[0]),
+        thresholds.image,
+        bool(flagged[0]),
+        np.asarray(Image.fromarray(maps[0]).resize(size, Image.Resampling.BILINEAR)),
+        np.asarray(Image.fromarray(masks[0]).resize(size, Image.Resampling.NEAREST)),
+        None if known is None else names.get(known, ""),
+    )
+
+
+def _white_level(strategy: Strategy, task: int | str | None) -> int | None:
+    """The white level of the task, or the one that all tasks share; None if neither is known."""
+    levels = {known.bits for known in strategy.tasks if task is None or task in (known.index, known.name)}
+    return levels.pop() if len(levels) == 1 else None

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
+import torch
 from torch import nn
 
 import continuad.detectors
@@ -49,8 +50,15 @@ def find_strategy(name: str) -> type[Strategy]:
 
 
 def make_detector(name: str, **options: Any) -> Detector:
-    """A detector by name; options it does not have are an error."""
-    return _construct(find_detector(name), name, options)
+    """A detector by name; options it does not have are an error.
+
+    Whatever its constructor draws at random follows from its `seed` (0 unless it is given), and torch's global
+    generator is left as it was.
+    """
+    kind = find_detector(name)
+    with torch.random.fork_rng():
+        torch.manual_seed(options.get("seed", 0))
+        return _construct(kind, name, options)
 
 
 def make_strategy(text: str, detector: Detector, **options: Any) -> Strategy:
@@ -68,12 +76,15 @@ def make_strategy(text: str, detector: Detector, **options: Any) -> Strategy:
 
 
 def split_value(text: str) -> tuple[str, str]:
-    """A strategy's name and what follows it: `replay:300` is replay and 300, `package.module:Class` a name alone, and
-    several with "+" between them are the value of `combined`."""
+    """A strategy's name and what follows it: `replay:300` is replay and 300, `package.module:Class:300` the same with
+    an external class, and several with "+" between them are the value of `combined`."""
     if "+" in text:
         return "combined", text
     name, _, value = text.partition(":")
-    return (text, "") if "." in name else (name, value)
+    kind, _, rest = value.partition(":")
+    if _file_of(name) not in _files(continuad.strategies) and kind.isidentifier():
+        return f"{name}:{kind}", rest
+    return name, value
 
 
 def refusal(strategy: str, detector: str) -> str | None:
@@ -154,6 +165,11 @@ def _all(package: Any, base: type[Kind]) -> dict[str, type[Kind]]:
     return dict(sorted(found, key=lambda pair: pair[0]))
 
 
+def _file_of(name: str) -> str:
+    """The file in which a name of the package's own is looked for: `efficientad-s` in efficientad.py."""
+    return name.partition("-")[0]
+
+
 def _files(package: Any) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
 
@@ -178,8 +194,10 @@ def _find(name: str, base: type[Kind], kind: Literal["detector", "strategy"], pa
             found = getattr(importlib.import_module(module_name), class_name)
         except (ImportError, AttributeError) as error:
             raise ContinuadError(f"{kind} '{name}' cannot be imported: {error}") from error
+        if not (isinstance(found, type) and issubclass(found, base)):
+            raise ContinuadError(f"'{name}' is no {kind}: give a class derived from continuad's {base.__name__}")
         return found
-    file = name.partition("-")[0]
+    file = _file_of(name)
     found = _classes(package, file, base) if file in _files(package) else {}
     if name not in found:
         raise ContinuadError(f"unknown {kind} '{name}'; there are {', '.join(_all(package, base))}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +19,42 @@ from torch import Tensor
 from continuad.core.fit import Budget
 from continuad.core.strategy import Strategy
 from continuad.core.thresholds import parse_rule
+from continuad.core.types import LearnedTask
 from continuad.errors import ContinuadError
 from continuad.files import replace_file
-from continuad.models.registry import make_detector, make_strategy, name_of, settings
+from continuad.models.registry import make_detector, make_strategy, name_of, settings, split_value
 from continuad.vision.backbones import Frozen
+from continuad.vision.tiles import PREFIX
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST = "manifest.json"
+PREVIOUS = "previous.json"  # the manifest of the version before
 LARGE = 2**20  # tensors above this many bytes get a file of their own, shared by successive versions
 
 
 def describe(strategy: Strategy) -> dict[str, Any]:
     """What rebuilds the same strategy untrained: names and constructor arguments, as plain values."""
     detector = strategy.detector
-    return json.loads(
-        json.dumps(
-            {
-                "detector": {"name": name_of(detector), "options": settings(detector)},
-                "strategy": {
-                    "name": name_of(strategy),
-                    "options": settings(strategy),
-                    "budget": asdict(strategy.budget),
-                },
-                "threshold": str(detector.rule),
-            },
-            default=os.fspath,  # a path is written as text
-        )
-    )
+    about = {
+        "detector": {"name": name_of(detector), "options": settings(detector)},
+        "strategy": {"name": name_of(strategy), "options": settings(strategy), "budget": asdict(strategy.budget)},
+        "threshold": str(strategy.calibration.rule),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(about, default=_plain))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """A dataclass by its fields, a path as text."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else os.fspath(value)
 
 
 def save_model(strategy: Strategy, folder: Path | str, extra: dict[str, Any] | None = None) -> None:
     """Write everything a strategy learned, and `extra` plain values beside it.
 
     The manifest is replaced last and at once: a process killed at any moment leaves the previous or the new
-    version, whole. Tensors that did not change since the previous version are not written again. Frozen
-    backbones are named by their fingerprint, not stored.
+    version, whole. The previous version stays until the next is saved, see `undo_save`. Tensors that did not change
+    are not written again. Frozen backbones are named by their fingerprint, not stored.
 
     Raises:
         ContinuadError: the disk is full or not writable; the previous version is untouched.
@@ -70,9 +72,14 @@ def save_model(strategy: Strategy, folder: Path | str, extra: dict[str, Any] | N
             },
             "backbones": _fingerprints(strategy),
             **describe(strategy),
+            "tasks": [asdict(task) for task in strategy.tasks],
             "tensors": places,
             "extra": extra or {},
         }
+        if (folder / MANIFEST).exists():
+            before = (folder / MANIFEST).read_bytes()
+            replace_file(folder / PREVIOUS, lambda new: new.write_bytes(before))
+            files |= _files_of(folder / PREVIOUS)
         replace_file(folder / MANIFEST, lambda new: new.write_text(json.dumps(manifest, indent=1), encoding="utf-8"))
     except (OSError, safetensors.SafetensorError) as error:
         raise ContinuadError(
@@ -82,27 +89,65 @@ def save_model(strategy: Strategy, folder: Path | str, extra: dict[str, Any] | N
         stale.unlink()
 
 
-def load_model(folder: Path | str) -> tuple[Strategy, dict[str, Any]]:
-    """The strategy that `save_model` wrote, on the CPU, and its `extra` values.
+def undo_save(folder: Path | str) -> None:
+    """Go back to the version before the last `save_model`. The version that is left is gone with the next save.
 
     Raises:
-        ContinuadError: no model there, another format, damaged files or other backbone weights.
+        ContinuadError: there is no version before.
+    """
+    folder = Path(folder)
+    if not (folder / PREVIOUS).exists():
+        raise ContinuadError(f"{folder} holds no version before this one")
+    os.replace(folder / PREVIOUS, folder / MANIFEST)
+
+
+def _files_of(manifest: Path) -> set[str]:
+    """The tensor files that a manifest names."""
+    places = json.loads(manifest.read_text(encoding="utf-8")).get("tensors", {})
+    return {place["file"] for place in places.values()}
+
+
+def load_model(folder: Path | str, trust: Sequence[str] = ()) -> tuple[Strategy, dict[str, Any]]:
+    """The strategy that `save_model` wrote, on the CPU, and its `extra` values.
+
+    Args:
+        trust: classes from outside the package ("package.module:Class") that the file may name. Importing one runs
+            its code, so trust only what you know.
+
+    Raises:
+        ContinuadError: no model there, another format, damaged files, other backbone weights, or a class that is not
+            trusted.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    detector = make_detector(manifest["detector"]["name"], **manifest["detector"]["options"])
-    strategy = make_strategy(manifest["strategy"]["name"], detector, **manifest["strategy"]["options"])
-    detector.rule, strategy.budget = parse_rule(manifest["threshold"]), Budget(**manifest["strategy"]["budget"])
-    return strategy, load_into(strategy, folder)
+    detector, strategy = manifest["detector"], manifest["strategy"]
+    written = [strategy["name"], strategy["options"].get("strategies", "")]
+    asked = [split_value(part)[0] for text in written for part in text.split("+")]
+    _refuse_untrusted(folder, [detector["name"].removeprefix(PREFIX), *asked], trust)
+    made = make_strategy(
+        strategy["name"], make_detector(detector["name"], **detector["options"]), **strategy["options"]
+    )
+    made.calibration.rule, made.budget = parse_rule(manifest["threshold"]), Budget(**strategy["budget"])
+    return made, load_into(made, folder)
+
+
+def _refuse_untrusted(folder: Path, names: Sequence[str], trust: Sequence[str]) -> None:
+    """What a file names is data: only the package's own classes, and those trusted by name, are imported."""
+    for name in names:
+        if ":" in name and name not in trust:
+            raise ContinuadError(
+                f"the model in {folder} asks for the class {name}, which is not part of continuad. If you know and "
+                f'trust it, say so: --trust {name}, or load_model(..., trust=["{name}"])'
+            )
 
 
 def load_into(strategy: Strategy, folder: Path) -> dict[str, Any]:
-    """Fill a strategy that was built with the same settings; returns the `extra` values.
+    """Fill a strategy that was built with the same settings, where it is; returns the `extra` values.
 
     Raises:
         ContinuadError: as `load_model`, or the settings differ.
     """
-    manifest = read_manifest(folder)
+    manifest, device = read_manifest(folder), strategy.detector.device
     for part, wanted in describe(strategy).items():
         if manifest[part] != wanted:
             raise ContinuadError(
@@ -122,7 +167,8 @@ def load_into(strategy: Strategy, folder: Path) -> dict[str, Any]:
     missing = set(strategy.load_state_dict(found, strict=False).missing_keys) & set(_distinct(strategy))
     if missing:
         raise ContinuadError(f"the model in {folder} lacks {sorted(missing)}; it was written by another version")
-    strategy.eval()
+    strategy.tasks = [LearnedTask(**task) for task in manifest["tasks"]]
+    strategy.to(device).eval()  # what came from the file follows the model
     return manifest["extra"]
 
 

@@ -30,8 +30,8 @@ class WithExemplars(Strategy):
         """New images and the exemplars to train on."""
         return task.train, self.memory.replayed()
 
-    def calibration(self, task: Task) -> dict[int, Rows]:
-        """Held-out images of the task, and of those of which any are remembered."""
+    def val(self, task: Task) -> dict[int, Rows]:
+        """Val images of the task, and of those of which any are remembered."""
         return {task.index: task.val} | self.memory.val_by_task(but=task.index)
 
     def after(self, task: Task) -> None:

@@ -2,49 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from continuad.core.batches import in_order
-from continuad.core.detector import Detector
+from continuad.core.detector import Detector, Embeds, check_size, check_trained
 from continuad.core.strategy import Strategy
 from continuad.core.thresholds import Thresholds, standardise
-from continuad.core.types import Batch, Prediction, Task
-from continuad.strategies._pooled import PooledTaskInference
-from continuad.vision.backbones import DEFAULT, Precision
+from continuad.core.types import Prediction, Task
+from continuad.strategies._pooled import Nearest, PooledTaskInference, pooled
+from continuad.vision.backbones import DEFAULT, AnyBackbone, BackboneSpec
 
 
 class TaskInferring(Strategy):
-    """Puts a task's weights into the detector (`show`) before it answers; the task is inferred from pooled features.
+    """Every task has a snapshot of the detector; an image is scored by that of the task it looks most like.
 
-    Predictions are standardised, as in pertask: 0 is an ordinary good surface, 1 the task's limit.
+    Snapshots answer on their own scales, so predictions are standardised by their tasks' thresholds: 0 is an ordinary
+    good surface, 1 the threshold. Where detector and task inference have the same backbone, an image passes it once.
 
     Args:
-        backbone, weights_file, precision, download: the task_inference's, see `PooledTaskInference`.
+        backbone: of the task inference, see `PooledTaskInference`.
     """
 
     needs_gradients = True
     infers_task_by: ClassVar[tuple[str, ...]] = ("pooled",)
 
-    def __init__(
-        self,
-        detector: Detector,
-        seed: int = 0,
-        backbone: str = DEFAULT,
-        weights_file: str | None = None,
-        precision: Precision = "float32",
-        download: bool = False,
-    ):
+    def __init__(self, detector: Detector, seed: int = 0, backbone: AnyBackbone = DEFAULT):
         super().__init__(detector, seed)
-        self.backbone, self.weights_file = backbone, weights_file
-        self.precision, self.download = precision, download
-        self.pooled = PooledTaskInference(backbone, weights_file, precision, download)
+        self.backbone = BackboneSpec.of(backbone)
+        self.pooled = PooledTaskInference(self.backbone, getattr(detector, "pyramid", None))
 
-    def show(self, task: int) -> None:
-        """Put a known task's weights into the detector."""
+    def snapshot(self, task: int) -> Detector:
+        """The detector as it answers for a learned task; not to be changed."""
         raise NotImplementedError
 
     def after(self, task: Task) -> None:
@@ -52,37 +43,57 @@ class TaskInferring(Strategy):
         size = self.detector.batch_size
         self.pooled.learn(task.index, in_order(task.train, size), in_order(task.val, size))
 
-    def infer_task(self, images: Tensor, task_inference: str | None = None) -> Tensor:
-        """(B,) int64 the known task each image looks most like."""
-        return self.pooled(images)[0]
+    @torch.no_grad()
+    def infer_task(self, images: Tensor, how: str | None = None) -> Tensor:
+        """(B,) int64 the learned task each image looks most like."""
+        return self.nearest(images).task
 
     @torch.no_grad()
-    def predict(self, images: Tensor, task: int | None = None) -> Prediction:
-        """Standardised prediction with the weights of the inferred task, or of `task` if the true one is given."""
-        tasks = self.infer_task(images) if task is None else torch.full((len(images),), task, device=images.device)
+    def task_distance(self, images: Tensor) -> Tensor:
+        """(B,) how far each image lies from its nearest task, where 1 is that task's farthest val image."""
+        return self.nearest(images).distance
 
-        def ask(task: int, some: Tensor) -> tuple[Prediction, Thresholds]:
-            self.show(task)
-            return self.detector.predict(some), self.detector.thresholds()
-
-        return one_scale(tasks, ask, images)
-
-    def set_thresholds(self, val: Mapping[int, Iterable[Batch]]) -> None:
-        """None: every task's thresholds lie with its weights, and predictions are standardised by them."""
+    def nearest(self, images: Tensor) -> Nearest:
+        """Nearest task and distance of uint8 images (B, 3, H, W)."""
+        check_trained(self.detector)
+        return Nearest(*self.pooled(self.pooled.embed(images)))
 
     def thresholds(self, task: int | None = None) -> Thresholds:
         """Always 0 and 1: predictions are standardised."""
         return Thresholds(0.0, 1.0, 1.0)
 
+    def _predict(self, images: Tensor, task: int | None) -> Prediction:
+        check_trained(self.detector)
+        check_size(self.detector, images)
+        levels = self._shared_levels(images)
+        if task is None:
+            tasks = self._inferred(images, levels)
+        else:
+            tasks = torch.full((len(images),), task, device=images.device)
+        return self._by_task(images, levels, tasks)
 
-@torch.no_grad()
-def one_scale(tasks: Tensor, ask: Callable[[int, Tensor], tuple[Prediction, Thresholds]], images: Tensor) -> Prediction:
-    """Each image's prediction by its task (B,), where 0 is an ordinary good surface and 1 that task's limit."""
-    score = torch.empty(len(images), device=images.device)
-    anomaly_map = torch.empty(len(images), *images.shape[-2:], device=images.device)
-    for task in tasks.unique().tolist():
-        mine = tasks == task
-        found, thresholds = ask(task, images if mine.all() else images[mine])
-        anomaly_map[mine] = standardise(found.map, thresholds.centre, thresholds.pixel)
-        score[mine] = standardise(found.score, thresholds.centre, thresholds.image)
-    return Prediction(score, anomaly_map, tasks)
+    def _shared_levels(self, images: Tensor) -> list[Tensor] | None:
+        """The backbone's answer, if it serves both the task inference and the detector."""
+        detector = self.detector
+        shared = isinstance(detector, Embeds) and getattr(detector, "pyramid", None) is self.pooled.pyramid
+        return detector.embed(images) if isinstance(detector, Embeds) and shared else None
+
+    def _inferred(self, images: Tensor, levels: list[Tensor] | None) -> Tensor:
+        features = self.pooled.embed(images) if levels is None else pooled(levels)
+        return Nearest(*self.pooled(features)).task
+
+    def _by_task(self, images: Tensor, levels: list[Tensor] | None, tasks: Tensor) -> Prediction:
+        """Each image's prediction by the snapshot of its task (B,), on one scale."""
+        score = torch.empty(len(images), device=images.device)
+        anomaly_map = torch.empty(len(images), *images.shape[-2:], device=images.device)
+        for task in tasks.unique().tolist():
+            mine = tasks == task
+            whole = bool(mine.all())
+            snapshot, scale = self.snapshot(task), self.calibration.thresholds(task)
+            if levels is not None and isinstance(snapshot, Embeds):
+                found = snapshot.predict_on(levels if whole else [level[mine] for level in levels])
+            else:
+                found = snapshot.predict(images if whole else images[mine])
+            anomaly_map[mine] = standardise(found.map, scale.centre, scale.pixel)
+            score[mine] = standardise(found.score, scale.centre, scale.image)
+        return Prediction(score, anomaly_map, tasks)

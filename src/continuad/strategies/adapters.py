@@ -10,11 +10,11 @@ from torch.nn.utils import parametrize
 
 from continuad.core.detector import Detector
 from continuad.core.fit import seed_of
-from continuad.core.strategy import Progress
 from continuad.core.types import Task
 from continuad.errors import ContinuadError
+from continuad.strategies._snapshots import light_view
 from continuad.strategies._task_inference import TaskInferring
-from continuad.vision.backbones import DEFAULT, Precision
+from continuad.vision.backbones import DEFAULT, AnyBackbone
 
 
 class Adapters(TaskInferring):
@@ -27,7 +27,7 @@ class Adapters(TaskInferring):
 
     Args:
         rank: columns of U.
-        backbone, weights_file, precision, download: the task_inference's, as in pertask.
+        backbone: of the task inference, as in pertask.
     """
 
     def __init__(
@@ -35,12 +35,9 @@ class Adapters(TaskInferring):
         detector: Detector,
         rank: int = 4,
         seed: int = 0,
-        backbone: str = DEFAULT,
-        weights_file: str | None = None,
-        precision: Precision = "float32",
-        download: bool = False,
+        backbone: AnyBackbone = DEFAULT,
     ):
-        super().__init__(detector, seed, backbone, weights_file, precision, download)
+        super().__init__(detector, seed, backbone)
         if rank < 1:
             raise ContinuadError(f"adapters rank={rank} must be at least 1")
         self.rank = rank
@@ -52,14 +49,13 @@ class Adapters(TaskInferring):
                 f"adapters rank={rank}: no layer is large enough for it; use a smaller rank or pertask"
             )
 
-    def learn(self, task: Task, progress: Progress | None = None) -> int:
-        """Learn the base, or a task's adapters on it."""
+    def before(self, task: Task) -> None:
+        """Put fresh adapters on the base, from the second task on."""
         if known := self.pooled.known():
-            self.show(known[0])
+            self.detector.restore(self.kept.under(f"{known[0]}/"))
             generator = torch.Generator().manual_seed(seed_of(self.seed, task.index))
             for adapter in self._adapters():
                 adapter.restart(generator)
-        return super().learn(task, progress)
 
     def on_gradients(self) -> None:
         """Let the optimiser pass over what is not this task's to move: it skips weights without a gradient."""
@@ -75,9 +71,9 @@ class Adapters(TaskInferring):
                 self.kept[f"{task.index}/{name}"] = value
         super().after(task)
 
-    def show(self, task: int) -> None:
-        """Put a known task's adapters on the base."""
-        self.detector.restore(self.kept.under(f"{task}/"))
+    def snapshot(self, task: int) -> Detector:
+        """The base with the task's adapters on it."""
+        return light_view(self.detector, self.kept.under(f"{task}/"))
 
     def _adapters(self) -> Iterator[LowRank]:
         return (module for module in self.detector.modules() if isinstance(module, LowRank))

@@ -2,9 +2,8 @@
 
 from torch import Tensor
 
-from continuad.core.batches import in_order
-from continuad.core.detector import Detector
-from continuad.core.strategy import Progress, Strategy
+from continuad.core.detector import Detector, HasMoments
+from continuad.core.strategy import Strategy
 from continuad.core.types import Task
 
 
@@ -13,31 +12,31 @@ class Average(Strategy):
 
     Memory stays that of one task. Unlike `accumulate` it weighs tasks equally whatever their size and drops
     the spread between the tasks' means, so the result is not the Gaussian of all images. The thresholds are set
-    on the newest task's held-out images, the only ones at hand.
+    on the newest task's val images, the only ones at hand.
     """
 
     def __init__(self, detector: Detector, seed: int = 0):
         super().__init__(detector, seed)
-        self.before: dict[str, Tensor] | None = None
+        self.earlier: dict[str, Tensor] | None = None
 
     @classmethod
     def refuses(cls, detector: type[Detector]) -> str | None:
         """Only detectors whose state is means and covariances can be averaged."""
-        if detector.moments is Detector.moments:
-            return f"Average merges means and covariances; {detector.__name__} keeps none"
+        if not issubclass(detector, HasMoments):
+            return "the strategy averages means and covariances, and the detector keeps none"
         return super().refuses(detector)
 
-    def learn(self, task: Task, progress: Progress | None = None) -> int:
-        """Learn the task alone, then blend it into what was there."""
-        self.before = self.detector.moments() if task.index else None
-        return super().learn(task, progress)
+    def before(self, task: Task) -> None:
+        """Take what was learned so far."""
+        assert isinstance(self.detector, HasMoments)
+        self.earlier = self.detector.moments() if task.index else None
 
     def after(self, task: Task) -> None:
-        """Blend, and set the thresholds anew for the blended model."""
-        before, self.before = self.before, None
+        """Blend it with what the task taught."""
+        assert isinstance(self.detector, HasMoments)
+        earlier, self.earlier = self.earlier, None
         now = self.detector.moments()
-        if before is None or now is None:
+        if earlier is None or now is None:
             return
         i = task.index
-        self.detector.set_moments({k: before[k] * (i / (i + 1)) + now[k] * (1 / (i + 1)) for k in now})
-        self.detector.calibrate(in_order(task.val, self.detector.batch_size))
+        self.detector.set_moments({k: earlier[k] * (i / (i + 1)) + now[k] * (1 / (i + 1)) for k in now})

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
 from continuad.core.batches import Images
 from continuad.core.detector import Detector
 from continuad.core.strategy import Strategy
-from continuad.core.types import Rows, Task
+from continuad.core.types import Prediction, Rows, Task
 from continuad.errors import ContinuadError
+
+WAYS = {"view": "see a stream", "before": "begin a task", "_predict": "predict", "thresholds": "set thresholds"}
 
 
 class Combined(Strategy):
@@ -35,8 +37,8 @@ class Combined(Strategy):
         for member, part in zip(self._members(), strategies.split("+"), strict=True):
             if member.statistics != self.statistics:
                 raise ContinuadError(f"strategy '{part}' treats statistics in its own way and cannot be combined")
-            if alone := [n for n in ("view", "learn", "predict", "thresholds") if _overrides(member, n)]:
-                raise ContinuadError(f"strategy '{part}' has its own way to {alone[0]} and cannot be combined")
+            if alone := [n for n in ("view", "before", "_predict", "thresholds") if _overrides(member, n)]:
+                raise ContinuadError(f"strategy '{part}' has its own way to {WAYS[alone[0]]} and cannot be combined")
         if sum(_overrides(member, "data") for member in self._members()) > 1:
             raise ContinuadError(f"'{strategies}': only one of them can replay images")
 
@@ -47,10 +49,17 @@ class Combined(Strategy):
         """New images, and replayed ones of the part that has any."""
         return next((m for m in self._members() if _overrides(m, "data")), self._members()[0]).data(task)
 
-    def calibration(self, task: Task) -> dict[int, Rows]:
-        """Of the part that remembers most held-out images."""
-        offers = [member.calibration(task) for member in self._members()]
+    def val(self, task: Task) -> dict[int, Rows]:
+        """Of the part that remembers most val images."""
+        offers = [member.val(task) for member in self._members()]
         return max(offers, key=lambda offer: sum(map(len, offer.values())))
+
+    def _val_predictions(self, val: Mapping[int, Rows]) -> dict[int, Iterable[Prediction]]:
+        """Of the val images given, and of every other task that a part keeps something of."""
+        found: dict[int, Iterable[Prediction]] = {}
+        for member in self._members():
+            found |= member._val_predictions({})
+        return found | super()._val_predictions(val)
 
     def penalty(self, images: Tensor) -> Tensor | float:
         """The sum of all parts'."""

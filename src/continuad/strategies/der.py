@@ -7,7 +7,8 @@ from torch import Tensor
 from continuad.core.detector import Detector
 from continuad.core.types import Task
 from continuad.memory.codec import Coding
-from continuad.strategies._passes import drawn, keep_answers, moved_answers
+from continuad.strategies._distillation import keep_answers, moved_answers
+from continuad.strategies._passes import drawn
 from continuad.strategies._replay import WithExemplars
 
 

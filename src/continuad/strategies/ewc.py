@@ -1,4 +1,4 @@
-"""Elastic weight consolidation: springs hold weights that mattered to earlier tasks (Kirkpatrick et al. 2017)."""
+"""Elastic weight consolidation: a quadratic penalty holds weights that mattered to earlier tasks (Kirkpatrick 2017)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from continuad.core.detector import Detector
 from continuad.core.fit import seed_of
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
-from continuad.strategies._passes import Gradients, importance, own_loss, quadratic_penalty
+from continuad.strategies._importance import importance, own_loss, quadratic_penalty
+from continuad.strategies._passes import Gradients
 
 SAMPLES = 100  # images a task from which the Fisher information is taken
 
@@ -20,7 +21,7 @@ class Ewc(Strategy):
     """Adds strength/2 * sum_t sum_i F_ti (w_i - w*_ti)^2 to the loss: F_t is the diagonal Fisher information of task t,
     the mean over its images of the squared gradient of the detector's own loss, and w*_t the weights after it.
 
-    The springs of all tasks are kept as one, which is exact: their sum is sum_i F_i (w_i - a_i)^2 plus a constant,
+    The penalties of all tasks are kept as one, which is exact: their sum is sum_i F_i (w_i - a_i)^2 plus a constant,
     with F = sum_t F_t and a = sum_t F_t w*_t / F. Memory is two numbers a weight, however many the tasks.
 
     Args:
@@ -35,18 +36,18 @@ class Ewc(Strategy):
         self.strength = strength
 
     def penalty(self, images: Tensor) -> Tensor | float:
-        """The springs' energy."""
+        """The quadratic penalty of the weights as they are."""
         return quadratic_penalty(self.detector, self.kept, self.strength)
 
     def after(self, task: Task) -> None:
-        """Measure the task's Fisher information and tie its springs to those before."""
+        """Measure the task's Fisher information and add its penalty to those before."""
         if self.strength:
             fisher = importance(
                 self.detector, task.train, own_loss(self.detector), SAMPLES, 2, seed_of(self.seed, task.index)
             )
-            self._tie(fisher)
+            self._add(fisher)
 
-    def _tie(self, fisher: Gradients) -> None:
+    def _add(self, fisher: Gradients) -> None:
         weights = self.detector.weights()
         for name, newest_importance in fisher.items():
             newest = weights[name].detach()
@@ -57,14 +58,14 @@ class Ewc(Strategy):
             self.kept[f"anchor/{name}"] = torch.where(total > 0, pull, newest)
 
     def _before(self, name: str, newest: Tensor) -> tuple[Tensor, Tensor]:
-        """Stiffness and anchor of the springs so far."""
+        """Importance and anchor of the penalty so far."""
         if f"importance/{name}" not in self.kept:
             return torch.zeros_like(newest), newest
         return self.kept[f"importance/{name}"], self.kept[f"anchor/{name}"]
 
 
 class EwcOnline(Ewc):
-    """One spring for all earlier tasks, tied anew to the newest weights: F = decay * F + F_t (Schwarz et al. 2018).
+    """One penalty for all earlier tasks, around the newest weights: F = decay * F + F_t (Schwarz et al. 2018).
 
     Args:
         strength: lambda; 0 is naive.

@@ -23,7 +23,7 @@ class Generative(Strategy):
     the detector gets as many drawn images a step as new ones. Memory is constant.
 
     Drawn images are smooth and lack fine texture: they remind a detector of what a product looks like rather than of
-    what its surface is made of. Thresholds are set on the newest task's held-out images alone.
+    what its surface is made of. Thresholds are set on the newest task's val images alone.
 
     Args:
         drawn: how many different images stand for all earlier tasks.

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from continuad.core.batches import in_order
-from continuad.core.detector import Detector
+from continuad.core.detector import Detector, features_of
 from continuad.core.types import ImageSet
 from continuad.memory.codec import Coding
 from continuad.memory.replay import Memory
@@ -28,7 +28,7 @@ class Herding(WithExemplars):
 
     def _order(self, images: ImageSet, _: torch.Generator) -> Tensor:
         batches = in_order(images, self.detector.batch_size)
-        return herd(torch.cat([self.detector.features(batch.image.to(self.detector.device)) for batch in batches]))
+        return herd(torch.cat([features_of(self.detector, batch.image.to(self.detector.device)) for batch in batches]))
 
 
 def herd(features: Tensor) -> Tensor:

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from continuad.core.batches import Images, in_order
-from continuad.core.detector import Detector
+from continuad.core.detector import Detector, Embeds
 from continuad.core.fit import seed_of
 from continuad.core.strategy import Strategy
-from continuad.core.types import Batch, Task
+from continuad.core.types import Prediction, Rows, Task
 from continuad.errors import ContinuadError
 from continuad.memory.replay import equal_shares
-from continuad.vision.backbones import Backbone
 
 VAL_SHARE = 0.1  # share of a task's exemplars that sets thresholds and is not learned
 
@@ -42,8 +41,8 @@ class Latent(Strategy):
     @classmethod
     def refuses(cls, detector: type[Detector]) -> str | None:
         """Detectors that train on pixels, or keep no frozen backbone."""
-        if not detector.frozen_stem:
-            return f"Latent keeps a frozen backbone's features, but {detector.__name__} learns from more than those"
+        if not issubclass(detector, Embeds):
+            return "the strategy keeps a frozen backbone's features, and the detector learns from more than those"
         return super().refuses(detector)
 
     def penalty(self, images: Tensor) -> Tensor | float:
@@ -55,30 +54,30 @@ class Latent(Strategy):
         chosen = owners[torch.randperm(len(owners))[: len(images)]].bincount(minlength=len(kept)).tolist()
         rows = [torch.randperm(len(part["0"]))[:n] for part, n in zip(kept, chosen, strict=True)]
         levels = [torch.cat([part[name][at] for part, at in zip(kept, rows, strict=True)]) for name in kept[0]]
-        loss = self.detector.step(self._stand_in(levels))
+        loss = self._embeds().step_on(_whole(levels))
         assert loss is not None
         return loss
 
     @torch.no_grad()
     def after(self, task: Task) -> None:
-        """Take exemplars of the task, let the others' shares shrink, and set thresholds on val ones of all."""
-        available = {t: (self._count("learned", t), self._count("held", t)) for t in self._known()}
+        """Take exemplars of the task, let the others' shares shrink, and calibrate on the val features of all."""
+        available = {t: (self._count("learned", t), self._count("val", t)) for t in self._known()}
         available[task.index] = len(task.train), len(task.val)
         for t, share in equal_shares({t: sum(both) for t, both in available.items()}, self.exemplars).items():
             held = max(1, round(VAL_SHARE * share), share - available[t][0])
-            for part, images, most in (("learned", task.train, share - held), ("held", task.val, held)):
+            for part, images, most in (("learned", task.train, share - held), ("val", task.val, held)):
                 if t == task.index:
                     self._take(part, t, images, most)
                 else:
                     self._cut(part, t, most)
-        self.detector.calibrate(self._held_out(task))
+        self._embeds().calibrate_on(self._val_levels(task))
 
     def _take(self, part: str, task: int, images: Images, most: int) -> None:
         generator = torch.Generator().manual_seed(seed_of(self.seed, task))
         chosen = torch.randperm(len(images), generator=generator)[:most].tolist()
         size = self.detector.batch_size
         batches = [images.__getitems__(chosen[i : i + size]).image for i in range(0, len(chosen), size)]
-        found = [self._backbone()(batch.to(self.detector.device)) for batch in batches]
+        found = [self._embeds().embed(batch.to(self.detector.device)) for batch in batches]
         for number, levels in enumerate(zip(*found, strict=True)):
             self.kept[f"{part}/{task}/{number}"] = torch.cat(levels).half()
 
@@ -86,34 +85,36 @@ class Latent(Strategy):
         for name, level in self.kept.under(f"{part}/{task}/").items():
             self.kept[f"{part}/{task}/{name}"] = level[:most].clone()
 
-    def set_thresholds(self, val: Mapping[int, Iterable[Batch]]) -> None:
-        """Of every task, by what stands in for its held-out images."""
-        earlier = {t: map(self._held_out_of, [t]) for t in self._known() if t not in val}
-        super().set_thresholds({**earlier, **val})
+    def _val_predictions(self, val: Mapping[int, Rows]) -> dict[int, Iterable[Prediction]]:
+        """Of the val images given, and of the earlier tasks' kept val features."""
+        earlier = (t for t in self._known() if t not in val)
+        return super()._val_predictions(val) | {t: self._kept_predictions(t) for t in earlier}
 
-    def _held_out(self, task: Task) -> Iterator[Batch]:
-        """Held-out images of the task, and stand-ins for those of the tasks before."""
-        yield from in_order(task.val, self.detector.batch_size)
+    def _kept_predictions(self, task: int) -> Iterator[Prediction]:
+        yield self._embeds().predict_on(self._kept_val(task))
+
+    def _val_levels(self, task: Task) -> Iterator[list[Tensor]]:
+        """Levels of the task's val images, and those kept of the tasks before."""
+        for batch in in_order(task.val, self.detector.batch_size):
+            yield self._embeds().embed(batch.image.to(self.detector.device))
         for earlier in self._known():
             if earlier != task.index:
-                yield self._held_out_of(earlier)
+                yield self._kept_val(earlier)
 
-    def _held_out_of(self, task: int) -> Batch:
-        return Batch.good(self._stand_in(list(self.kept.under(f"held/{task}/").values())))
+    def _kept_val(self, task: int) -> list[Tensor]:
+        return _whole(list(self.kept.under(f"val/{task}/").values()))
 
-    def _stand_in(self, levels: list[Tensor]) -> Tensor:
-        """Black images to which the backbone will answer with these features."""
-        images = torch.zeros(
-            len(levels[0]), 3, *self.detector.image_size, dtype=torch.uint8, device=self.detector.device
-        )
-        self._backbone().remember(images, [level.float() for level in levels])
-        return images
-
-    def _backbone(self) -> Backbone:
-        return next(module for module in self.detector.modules() if isinstance(module, Backbone))
+    def _embeds(self) -> Embeds:
+        assert isinstance(self.detector, Embeds)
+        return self.detector
 
     def _known(self) -> list[int]:
         return sorted({int(name.split("/")[1]) for name in self.kept})
 
     def _count(self, part: str, task: int) -> int:
         return len(next(iter(self.kept.under(f"{part}/{task}/").values())))
+
+
+def _whole(levels: list[Tensor]) -> list[Tensor]:
+    """In the precision that detectors compute in."""
+    return [level.float() for level in levels]

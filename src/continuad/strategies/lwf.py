@@ -7,7 +7,7 @@ from torch import Tensor
 from continuad.core.detector import Detector
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
-from continuad.strategies._passes import keep_answers, moved_answers
+from continuad.strategies._distillation import keep_answers, moved_answers
 
 
 class Lwf(Strategy):

@@ -9,7 +9,7 @@ from continuad.core.detector import Detector
 from continuad.core.fit import seed_of
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
-from continuad.strategies._passes import importance, quadratic_penalty
+from continuad.strategies._importance import importance, quadratic_penalty
 
 SAMPLES = 100  # images a task from which the importance is taken
 
@@ -32,11 +32,11 @@ class Mas(Strategy):
         self.strength = strength
 
     def penalty(self, images: Tensor) -> Tensor | float:
-        """The springs' energy."""
+        """The quadratic penalty of the weights as they are."""
         return quadratic_penalty(self.detector, self.kept, self.strength)
 
     def after(self, task: Task) -> None:
-        """Add the task's importance, and tie all springs to the weights as they are now."""
+        """Add the task's importance, and move the anchor to the weights as they are now."""
         if not self.strength:
             return
         seed = seed_of(self.seed, task.index)

@@ -1,12 +1,13 @@
-"""Multitask: the upper bound that never forgets because every lesson contains all earlier ones."""
+"""Multitask: the upper bound that never forgets because every task is learned with all earlier ones."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
 from continuad.core.detector import Detector
-from continuad.core.strategy import Progress, Strategy
+from continuad.core.strategy import Strategy
 from continuad.core.types import ImageSet, Joined, Rows, Task
+from continuad.strategies._snapshots import Snapshots
 
 
 class Multitask(Strategy):
@@ -15,10 +16,10 @@ class Multitask(Strategy):
 
     def __init__(self, detector: Detector, seed: int = 0):
         super().__init__(detector, seed)
-        self.fresh = detector.learned()
+        self.snapshots = Snapshots(detector)
 
     def view(self, stream: Sequence[Task]) -> Sequence[Task]:
-        """Task t with the train and held-out images of tasks 0 to t."""
+        """Task t with the train and val images of tasks 0 to t."""
 
         def union(parts: list[ImageSet]) -> ImageSet:
             return cast(ImageSet, Joined(tuple(parts)))
@@ -32,11 +33,10 @@ class Multitask(Strategy):
             for i, task in enumerate(stream)
         ]
 
-    def calibration(self, task: Task) -> dict[int, Rows]:
-        """The held-out images of tasks 0 to t of `view`."""
+    def val(self, task: Task) -> dict[int, Rows]:
+        """The val images of tasks 0 to t of `view`."""
         return dict(enumerate(cast(Joined, task.val).parts))
 
-    def learn(self, task: Task, progress: Progress | None = None) -> int:
+    def before(self, task: Task) -> None:
         """Learn the union from scratch."""
-        self.detector.restore(self.fresh)
-        return super().learn(task, progress)
+        self.detector.restore(self.snapshots.fresh)

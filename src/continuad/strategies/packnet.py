@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from continuad.core.detector import Detector
-from continuad.core.strategy import Progress
 from continuad.core.types import Task
 from continuad.errors import ContinuadError
+from continuad.strategies._snapshots import light_view
 from continuad.strategies._task_inference import TaskInferring
-from continuad.vision.backbones import DEFAULT, Precision
+from continuad.vision.backbones import DEFAULT, AnyBackbone
 
 
 class PackNet(TaskInferring):
@@ -24,7 +24,7 @@ class PackNet(TaskInferring):
 
     Args:
         share: of the free weights that a task takes. With 0.5 the fifth task gets 3 % of all.
-        backbone, weights_file, precision, download: the task_inference's, as in pertask.
+        backbone: of the task inference, as in pertask.
     """
 
     def __init__(
@@ -32,20 +32,17 @@ class PackNet(TaskInferring):
         detector: Detector,
         share: float = 0.5,
         seed: int = 0,
-        backbone: str = DEFAULT,
-        weights_file: str | None = None,
-        precision: Precision = "float32",
-        download: bool = False,
+        backbone: AnyBackbone = DEFAULT,
     ):
-        super().__init__(detector, seed, backbone, weights_file, precision, download)
+        super().__init__(detector, seed, backbone)
         if not 0 < share <= 1:
             raise ContinuadError(f"packnet share={share} must lie above 0 and not above 1")
         self.share = share
         self.fixed: dict[str, Tensor] = {}  # values of weights that may not move in this task
         self.newest, self.prune_at = -1, 0
 
-    def learn(self, task: Task, progress: Progress | None = None) -> int:
-        """Learn, prune and learn on.
+    def before(self, task: Task) -> None:
+        """Note which weights may not move, and when to prune.
 
         Raises:
             ContinuadError: early stopping is asked for, whose end is not known beforehand.
@@ -55,13 +52,12 @@ class PackNet(TaskInferring):
         epoch = -(-len(task.train) // self.detector.batch_size)
         self.newest, self.prune_at = task.index, max(1, self.budget.in_steps(epoch, self.detector.steps) // 2)
         if known := self.pooled.known():
-            self.show(known[-1])
+            self.detector.restore(self._state(known[-1]))
         self.fixed = {name: w.detach().clone() for name, w in self._matrices().items()}
         for name, weight in self._matrices().items():
             if f"owner/{name}" not in self.kept:
                 self.kept[f"owner/{name}"] = torch.full_like(weight, -1, dtype=torch.int8)
         self.kept["steps"] = torch.zeros((), dtype=torch.int64)
-        return super().learn(task, progress)
 
     def on_step(self) -> None:
         """Prune when it is time, and undo what moved weights that are not this task's to move."""
@@ -99,10 +95,13 @@ class PackNet(TaskInferring):
     def _matrices(self) -> dict[str, torch.nn.Parameter]:
         return {name: w for name, w in self.detector.weights().items() if w.dim() > 1}
 
-    def show(self, task: int) -> None:
-        """Put a known task's weights into the detector: its own and those of earlier tasks."""
+    def snapshot(self, task: int) -> Detector:
+        """The detector with the task's own weights and those of earlier tasks."""
+        return light_view(self.detector, self._state(task))
+
+    def _state(self, task: int) -> dict[str, Tensor]:
         state = self.kept.under(f"{task}/")
         for name in self._matrices():
             owner = self.kept[f"owner/{name}"]
             state[name] = self.kept[f"weights/{name}"].where((owner >= 0) & (owner <= task), 0)
-        self.detector.restore(state)
+        return state

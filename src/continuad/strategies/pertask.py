@@ -1,4 +1,4 @@
-"""One snapshot per task, chosen by what the image looks like (thesis 5.2, "less CL")."""
+"""A snapshot of the detector for each task, chosen by what the image looks like (thesis 5.2, "less CL")."""
 
 from __future__ import annotations
 
@@ -8,28 +8,24 @@ import torch
 from torch import Tensor
 
 from continuad.core.detector import Detector
-from continuad.core.strategy import Progress
 from continuad.core.types import Prediction, Task
 from continuad.errors import ContinuadError
-from continuad.strategies._pooled import NONE, lowest_sum
+from continuad.strategies._pooled import NONE
 from continuad.strategies._snapshots import Snapshots
 from continuad.strategies._task_inference import TaskInferring
-from continuad.vision.backbones import DEFAULT, Precision
+from continuad.vision.backbones import DEFAULT, AnyBackbone
 
 
 class PerTask(TaskInferring):
     """Every task's learned state is kept whole; `predict` infers the task and asks its snapshot.
 
-    Snapshots answer on their own scales, so scores and maps are standardised by their own held-out good
-    images: 0 is an ordinary good surface, 1 the snapshot's limit.
-
     Args:
         task_inference: "pooled" compares pooled features with each task's mean (constant cost); "lowest" is the
             thesis's rule, the snapshot whose map has the lowest sum (one pass per snapshot).
-        reject: an image this many times farther from its nearest task than that task's farthest held-out
-            image is reported as task -1, none of the known ones (and scored by the nearest snapshot all the
-            same). None never rejects. Needs task_inference "pooled".
-        backbone, weights_file, precision, download: the pooled task_inference's own pyramid.
+        reject: an image this many times farther from its nearest task than that task's farthest val image is
+            reported as task -1, none of the known ones (and scored by the nearest snapshot all the same). None never
+            rejects. Needs "pooled".
+        backbone: of the pooled task inference.
     """
 
     needs_gradients = False
@@ -41,49 +37,48 @@ class PerTask(TaskInferring):
         task_inference: Literal["pooled", "lowest"] = "pooled",
         seed: int = 0,
         reject: float | None = None,
-        backbone: str = DEFAULT,
-        weights_file: str | None = None,
-        precision: Precision = "float32",
-        download: bool = False,
+        backbone: AnyBackbone = DEFAULT,
     ):
-        super().__init__(detector, seed, backbone, weights_file, precision, download)
+        super().__init__(detector, seed, backbone)
         if task_inference not in self.infers_task_by:
             raise ContinuadError(f"pertask task_inference '{task_inference}' is not known; use pooled or lowest")
         if reject is not None and task_inference != "pooled":
-            raise ContinuadError("pertask can only reject unknown products with task_inference=pooled")
+            raise ContinuadError("pertask can only reject what is no known product with task_inference=pooled")
         self.task_inference, self.reject = task_inference, reject
         self.snapshots = Snapshots(detector)
 
-    def learn(self, task: Task, progress: Progress | None = None) -> int:
-        """Learn an snapshot of its own for the task."""
+    def before(self, task: Task) -> None:
+        """Start from where the first task started."""
         self.detector.restore(self.snapshots.fresh)
-        return super().learn(task, progress)
 
     def after(self, task: Task) -> None:
         """Keep the snapshot, and what its images look like."""
-        self.snapshots.keep(task.index, self.detector)
+        self.snapshots.keep(task.index)
         super().after(task)
 
-    def show(self, task: int) -> None:
-        """Put an snapshot into the detector."""
-        self.snapshots.show(task, self.detector)
-
-    def infer_task(self, images: Tensor, task_inference: str | None = None) -> Tensor:
-        """(B,) int64 the known task each image looks most like, by the named task_inference (default: its own)."""
-        if (task_inference or self.task_inference) == "pooled":
-            return self.pooled(images)[0]
-        return lowest_sum(self.snapshots.known(), self._raw, images)
+    def snapshot(self, task: int) -> Detector:
+        """A light view."""
+        return self.snapshots.view(task)
 
     @torch.no_grad()
-    def predict(self, images: Tensor, task: int | None = None) -> Prediction:
-        """Standardised prediction of the inferred snapshot, or of `task`'s if the true task is given."""
-        found = super().predict(images, task)
+    def infer_task(self, images: Tensor, how: str | None = None) -> Tensor:
+        """(B,) int64 the learned task each image looks most like, in its own way or the named one."""
+        if (how or self.task_inference) == "pooled":
+            return super().infer_task(images)
+        return self._lowest(images)
+
+    def _inferred(self, images: Tensor, levels: list[Tensor] | None) -> Tensor:
+        return super()._inferred(images, levels) if self.task_inference == "pooled" else self._lowest(images)
+
+    def _lowest(self, images: Tensor) -> Tensor:
+        """The thesis's rule (5.2): (B,) the task whose snapshot's map has the lowest sum. One pass per snapshot."""
+        tasks = [known.index for known in self.tasks]
+        sums = torch.stack([self.snapshot(task).predict(images).map.flatten(1).sum(1) for task in tasks])
+        return torch.tensor(tasks, device=images.device)[sums.argmin(0)]
+
+    def _predict(self, images: Tensor, task: int | None) -> Prediction:
+        found = super()._predict(images, task)
         if self.reject is None or task is not None:
             return found
-        nearest, distance = self.pooled(images)
-        return found._replace(task=nearest.where(distance <= self.reject, NONE))
-
-    @torch.no_grad()
-    def _raw(self, task: int, images: Tensor) -> Prediction:
-        self.show(task)
-        return self.detector.predict(images)
+        assert found.task is not None
+        return found._replace(task=found.task.where(self.task_distance(images) <= self.reject, NONE))

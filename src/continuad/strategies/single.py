@@ -1,10 +1,9 @@
-"""Single model: one separate model per task, told at test time which task an image belongs to."""
+"""Single model: one separate model per task, given at test time which task an image belongs to."""
 
-import torch
 from torch import Tensor
 
 from continuad.core.detector import Detector
-from continuad.core.strategy import Progress, Strategy
+from continuad.core.strategy import Strategy
 from continuad.core.types import Prediction, Task
 from continuad.errors import ContinuadError
 from continuad.strategies._snapshots import Snapshots
@@ -15,25 +14,21 @@ class Single(Strategy):
     inferred: it needs the true task, and its memory grows with every task."""
 
     needs_task = True
-    separate = True
 
     def __init__(self, detector: Detector, seed: int = 0):
         super().__init__(detector, seed)
         self.snapshots = Snapshots(detector)
 
-    def learn(self, task: Task, progress: Progress | None = None) -> int:
-        """Learn a model of its own for the task."""
+    def before(self, task: Task) -> None:
+        """Start from where the first task started."""
         self.detector.restore(self.snapshots.fresh)
-        return super().learn(task, progress)
 
     def after(self, task: Task) -> None:
-        """Keep it."""
-        self.snapshots.keep(task.index, self.detector)
+        """Keep the model."""
+        self.snapshots.keep(task.index)
 
-    @torch.no_grad()
-    def predict(self, images: Tensor, task: int | None = None) -> Prediction:
+    def _predict(self, images: Tensor, task: int | None) -> Prediction:
         """The raw prediction of the task's own model."""
         if task is None:
-            raise ContinuadError("strategy 'single' must be told the task of an image; use 'pertask' to infer it")
-        self.snapshots.show(task, self.detector)
-        return self.detector.predict(images)
+            raise ContinuadError("strategy 'single' must be given the task of an image; use 'pertask' to infer it")
+        return self.snapshots.view(task).predict(images)

@@ -40,6 +40,11 @@ def upsample_and_smooth(grid: Tensor, size: tuple[int, int], sigma: float) -> Te
 @lru_cache(maxsize=32)
 def _axis_matrix(coarse: int, fine: int, sigma: float, device: torch.device) -> Tensor:
     """(fine, coarse): what each coarse cell gives to each fine pixel along one axis."""
+    with torch.inference_mode(False):  # the matrix is kept, and may be wanted for learning later
+        return _built_axis_matrix(coarse, fine, sigma).to(device)
+
+
+def _built_axis_matrix(coarse: int, fine: int, sigma: float) -> Tensor:
     columns = F.interpolate(torch.eye(coarse, dtype=torch.float64)[:, None], fine, mode="linear")
     if sigma > 0:
         radius = math.floor(4 * sigma + 0.5)
@@ -47,4 +52,4 @@ def _axis_matrix(coarse: int, fine: int, sigma: float, device: torch.device) -> 
         kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
         padded = F.pad(columns, (radius, radius), mode="reflect")
         columns = F.conv1d(padded, (kernel / kernel.sum())[None, None])
-    return columns[:, 0].T.contiguous().float().to(device)
+    return columns[:, 0].T.contiguous().float()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import timm
 import torch
@@ -21,6 +22,7 @@ from continuad.vision.feature_cache import current_store
 DEFAULT = "tf_efficientnet_lite0"
 CPU_SLICE = 4  # images at once: more would push the first layers out of a processor's cache
 Precision = Literal["float32", "bfloat16"]
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class Frozen(nn.Module):
@@ -59,7 +61,6 @@ class Backbone(Frozen):
         scale = 1 / (255 * torch.tensor(std))
         self.register_buffer("scale", scale[:, None, None])
         self.register_buffer("offset", (torch.tensor(mean) * 255 * scale)[:, None, None])
-        self._last: tuple[weakref.ref[Tensor], int, list[Tensor]] | None = None
 
     @property
     def precision(self) -> torch.dtype:
@@ -68,23 +69,17 @@ class Backbone(Frozen):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Feature maps of uint8 images (B, 3, H, W): a (B, C, H/stride, W/stride) float32 each level.
-
-        The answer to the last tensor is remembered: a task_inference and several snapshots ask about the same images
-        in turn. Treat it as read-only.
-        """
-        last = self._last
-        if last is not None and last[0]() is images and last[1] == images._version:
-            return last[2]
+        """Feature maps of uint8 images (B, 3, H, W): a (B, C, H/stride, W/stride) float32 each level."""
         store = current_store()
         owner = f"{self.fingerprint} {self.channels}"  # the same weights may be cut to other levels
-        levels = self._compute(images) if store is None else store.get(owner, images, self._compute)
-        self.remember(images, levels)
-        return levels
+        return self._compute(images) if store is None else store.get(owner, images, self._compute)
 
-    def remember(self, images: Tensor, levels: list[Tensor]) -> None:
-        """Answer this very tensor with these levels, as long as no other tensor has been asked about."""
-        self._last = (weakref.ref(images), images._version, levels)
+    def answers_like(self, other: nn.Module) -> bool:
+        """Whether another network gives the same levels, so that one pass can serve both."""
+        if not isinstance(other, Backbone):
+            return False
+        mine, theirs = ((b.fingerprint, b.channels, b.precision) for b in (self, other))
+        return mine == theirs and torch.equal(self.scale, other.scale) and torch.equal(self.offset, other.offset)
 
     def _compute(self, images: Tensor) -> list[Tensor]:
         device = self.scale.device
@@ -101,18 +96,12 @@ class Backbone(Frozen):
         return images * self.scale - self.offset
 
 
-def load_backbone(
-    name: str = DEFAULT,
-    strides: Sequence[int] = (4, 8, 16),
-    weights_file: str | None = None,
-    precision: Precision = "float32",
-    download: bool = False,
-) -> Backbone:
-    """A pretrained pyramid; the same request returns the same object, so its bytes exist once.
+@dataclass(frozen=True)
+class BackboneSpec:
+    """Which pretrained network, and how it computes.
 
-    Args:
+    Attributes:
         name: any timm model that offers features, e.g. "resnet18" or "wide_resnet50_2".
-        strides: levels to return, as down-sampling factors.
         weights_file: path of a .safetensors, .pth or .pt state dict in timm's or torchvision's names, or
             "random" for untrained weights (tests and speed measurements). None: the embedded package for
             the default network; others need a path or `download`.
@@ -120,39 +109,85 @@ def load_backbone(
         download: allow timm to fetch weights from its hub.
 
     Raises:
+        ContinuadError: an unknown precision.
+    """
+
+    name: str = DEFAULT
+    weights_file: str | None = None
+    precision: Precision = "float32"
+    download: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise ContinuadError(f"precision '{self.precision}' is not known; use {' or '.join(get_args(Precision))}")
+
+    @classmethod
+    def of(cls, given: BackboneSpec | str | Mapping[str, Any]) -> BackboneSpec:
+        """A spec, from a network's name, or from the plain values that a saved model holds.
+
+        Raises:
+            ContinuadError: values of other names.
+        """
+        if isinstance(given, BackboneSpec):
+            return given
+        if isinstance(given, str):
+            return cls(given)
+        if unknown := sorted(set(given) - {f.name for f in fields(cls)}):
+            raise ContinuadError(f"a backbone has no {', '.join(unknown)}")
+        return cls(**given)
+
+
+AnyBackbone = BackboneSpec | str | Mapping[str, Any]
+"""What options accept: a spec, a network's name, or a saved spec's plain values."""
+
+
+def load_backbone(spec: AnyBackbone = DEFAULT, strides: Sequence[int] = (4, 8, 16)) -> Backbone:
+    """A pretrained pyramid of one's own.
+
+    What is moved or changed in one is not in another, but as long as they stay where they are they share the bytes
+    of their weights.
+
+    Args:
+        strides: levels to return, as down-sampling factors.
+
+    Raises:
         ContinuadError: unknown name or stride, missing weights, or weights that do not fit.
     """
-    return _load(name, tuple(strides), weights_file, precision, download)
+    return shared_copy(_load(BackboneSpec.of(spec), tuple(strides)))
+
+
+def shared_copy(module: Module) -> Module:
+    """The same network with modules of its own around the same tensors."""
+    twins: dict[int, Tensor] = {id(buffer): buffer.detach() for buffer in module.buffers()}
+    twins |= {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in module.parameters()}
+    return copy.deepcopy(module, twins)
 
 
 @lru_cache(maxsize=4)
-def _load(
-    name: str, strides: tuple[int, ...], weights_file: str | None, precision: Precision, download: bool
-) -> Backbone:
-    if not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:8]) or "see timm.list_models()"
-        raise ContinuadError(f"unknown backbone '{name}'; timm has, for example: {near}")
-    config, trained = _pretrained(name, weights_file, download)
-    net = untrained_pyramid(name, strides)
-    net.load_state_dict({key: trained[key] for key in net.state_dict()})
-    net = drop_idle(fold_batch_norm(net.eval()))
-    if precision == "bfloat16":
+def _load(spec: BackboneSpec, strides: tuple[int, ...]) -> Backbone:
+    if not timm.is_model(spec.name):
+        near = ", ".join(timm.list_models(f"*{spec.name.split('_')[0]}*")[:8]) or "see timm.list_models()"
+        raise ContinuadError(f"unknown backbone '{spec.name}'; timm has, for example: {near}")
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+        config, trained = _pretrained(spec)
+        net = untrained_pyramid(spec.name, strides)
+        net.load_state_dict({key: trained[key] for key in net.state_dict()})
+        net = drop_idle(fold_batch_norm(net.eval()))
+    if spec.precision == "bfloat16":
         net = net.bfloat16()
-    elif precision != "float32":
-        raise ContinuadError(f"precision '{precision}' is not known; use float32 or bfloat16")
     return Backbone(net, cast(Any, net).feature_info.channels(), config["mean"], config["std"])
 
 
-def _pretrained(name: str, weights_file: str | None, download: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _pretrained(spec: BackboneSpec) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """timm's settings of a network (its normalisation, above all) and a complete state dict."""
-    if weights_file == "random" or (weights_file is None and download):
-        with torch.random.fork_rng(devices=[]):  # "random" weights are the same in every process
-            torch.manual_seed(0)
-            full = timm.create_model(name, pretrained=weights_file is None)
+    if spec.weights_file == "random" or (spec.weights_file is None and spec.download):
+        torch.manual_seed(0)  # "random" weights are the same in every process
+        full = timm.create_model(spec.name, pretrained=spec.weights_file is None)
         return cast(dict[str, Any], full.pretrained_cfg), full.state_dict()
     with torch.device("meta"):  # only names and shapes are wanted
-        full = timm.create_model(name)
-    return cast(dict[str, Any], full.pretrained_cfg), _read_weights(name, weights_file, full.state_dict())
+        full = timm.create_model(spec.name)
+    weights = _read_weights(spec.name, spec.weights_file, full.state_dict())
+    return cast(dict[str, Any], full.pretrained_cfg), weights
 
 
 def untrained_pyramid(name: str, strides: tuple[int, ...]) -> nn.Module:

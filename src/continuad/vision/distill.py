@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from continuad.core.checkpoint import Checkpoint, pack_optimiser, unpack_optimiser
 from continuad.data.synthetic import Pictures
 from continuad.files import replace_file
-from continuad.vision.backbones import DEFAULT, Backbone, load_backbone
+from continuad.vision.backbones import DEFAULT, Backbone, BackboneSpec, load_backbone
 from continuad.vision.pdn import CHANNELS, PatchDescription, Size
 
 SAMPLE = 32  # batches from which the features' scale is taken
@@ -30,7 +30,7 @@ class DistillConfig:
 
     Attributes:
         folder: pictures of anything. size: "s" or "m".
-        backbone, strides, weights_file, download: whose features, at which levels; see `load_backbone`.
+        backbone, strides, weights_file, download: whose features, at which levels; see `BackboneSpec`.
         steps, batch_size, rate: of Adam, whose rate falls to nothing along a half cosine.
         crop: side of the student's crop in pixels; the backbone sees the same crop twice as large.
         seed: of weights and crops.
@@ -61,7 +61,9 @@ def distill(config: DistillConfig, out: Path, progress: Callable[[int, int], Non
     Raises:
         ContinuadError: no pictures, or a half-made teacher of other settings.
     """
-    backbone = load_backbone(config.backbone, config.strides, config.weights_file, download=config.download)
+    backbone = load_backbone(
+        BackboneSpec(config.backbone, config.weights_file, download=config.download), config.strides
+    )
     pictures = Pictures(config.folder, zoom=1.25, grey=GREY)
     torch.manual_seed(config.seed)
     net = PatchDescription(config.size).to(memory_format=torch.channels_last)

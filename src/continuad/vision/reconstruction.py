@@ -1,9 +1,8 @@
-"""What detectors that rebuild an image share: when they may predict, and the autoencoder of Bergmann et al. 2019."""
+"""What detectors that rebuild an image share, the autoencoder of Bergmann et al. 2019 above all."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -11,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from continuad.core.detector import Detector
-from continuad.core.state import Policy
 from continuad.errors import ContinuadError
 from continuad.vision.ssim import ssim_map
 from continuad.vision.winograd import Conv2d
@@ -25,37 +22,22 @@ SLOPE = 0.2  # of the leaky ReLU
 Error = Literal["ssim", "l2"]
 
 
-class Rebuilder(Detector):
-    """A detector that compares an image with what it makes of it. It keeps no statistics but its thresholds."""
-
-    def __init__(self, image_size: int | tuple[int, int], width: float):
-        super().__init__(image_size)
-        if not width > 0:
-            raise ContinuadError(f"width={width} must be above 0; 1 is the published size, 0.25 a quarter of it")
-        self.width = width
-        self.begun = False
-
-    def begin(self, images: Iterable[Tensor], statistics: Policy) -> None:
-        """From here on it may predict."""
-        super().begin(images, statistics)
-        self.begun = True
-
-    def checked(self, images: Tensor) -> Tensor:
-        """The images.
-
-        Raises:
-            ContinuadError: nothing was learned yet, or images of another size.
-        """
-        self.check(images, type(self).__name__, self.begun or "pixel_threshold" in self.stats)
-        return images
-
-
 def reconstruction_map(rebuilt: Tensor, x: Tensor, error: Error) -> Tensor:
     """What differs (B, H, W) between pictures (B, C, H, W) in [0, 1], averaged over the colours c of a pixel.
 
     "ssim": 1 - SSIM(x, y)_c, from 0 to 2; "l2": (x_c - y_c)^2.
     """
     return (1 - ssim_map(rebuilt, x) if error == "ssim" else (rebuilt - x).square()).mean(1)
+
+
+def check_width(width: float) -> None:
+    """Refuse a network without channels.
+
+    Raises:
+        ContinuadError: width is not above 0.
+    """
+    if not width > 0:
+        raise ContinuadError(f"width={width} must be above 0; 1 is the published size, 0.25 a quarter of it")
 
 
 def check_options(latent: int, **errors: str) -> None:

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from continuad.core.detector import Detector
+from continuad.core.detector import Detector, HasMoments, distance_of, features_of, validation_loss_of
 from continuad.core.state import Policy
-from continuad.core.types import Batch, Prediction
+from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
 
 PREFIX = "tiled-"  # before a detector's name: its tiled form
@@ -58,7 +58,7 @@ class Tiled(Detector):
         for name in inspect.signature(self.kind).parameters:
             if name != "image_size":
                 setattr(self, name, getattr(self.inner, name))
-        self.stats = self.inner.stats  # one store: what is learned lies there, and the thresholds of whole pictures
+        self.stats = self.inner.stats  # one store: what is learned lies there
         self.batch_size, self.steps = self.inner.batch_size, self.inner.steps
         rows, columns = (
             starts(whole, part, overlap) for whole, part in zip(self.image_size, self.inner.image_size, strict=True)
@@ -87,21 +87,12 @@ class Tiled(Detector):
         """As the detector inside."""
         self.inner.finish()
 
-    @torch.no_grad()
-    def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Calibrate the detector inside on tiles, then set the thresholds of whole pictures."""
-        pictures = list(batches)
-        self.inner.calibrate(Batch.good(tiles) for tiles in self._tiles(batch.image for batch in pictures))
-        super().calibrate(pictures)
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        """Calibrate the detector inside on tiles."""
+        self.inner.calibrate(self._tiles(images))
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
-        """Highest score of all tiles, and their maps stitched.
-
-        Raises:
-            ContinuadError: nothing was learned yet, or images of another size.
-        """
-        self.check(images, type(self).__name__, "pixel_threshold" in self.stats)
+    def _predict(self, images: Tensor) -> Prediction:
+        """Highest score of all tiles, and their maps stitched."""
         found = [self._one(image) for image in images]
         return Prediction(torch.stack([p.score for p in found]), torch.stack([p.map for p in found]))
 
@@ -125,13 +116,13 @@ class Tiled(Detector):
 
     def distance(self, new: list[Tensor], old: list[Tensor]) -> Tensor:
         """The inner detector's."""
-        return self.inner.distance(new, old)
+        return distance_of(self.inner, new, old)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """(B, C): mean over the tiles."""
         tiles = self.cut(images)
-        return torch.stack([self.inner.features(of_one).mean(0) for of_one in tiles])
+        return torch.stack([features_of(self.inner, of_one).mean(0) for of_one in tiles])
 
     def optimiser(self) -> torch.optim.Optimizer:
         """The inner detector's."""
@@ -143,7 +134,7 @@ class Tiled(Detector):
 
     def validation_loss(self, images: Tensor) -> Tensor:
         """Mean over all tiles."""
-        losses = [self.inner.validation_loss(tiles) * len(tiles) for tiles in self._tiles([images])]
+        losses = [validation_loss_of(self.inner, tiles) * len(tiles) for tiles in self._tiles([images])]
         return torch.stack(losses).sum() / (len(images) * len(self.corners))
 
     def _tiles(self, images: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -157,7 +148,7 @@ class Tiled(Detector):
 def tiled(kind: type[Detector]) -> type[Detector]:
     """The tiled form of a kind of detector; its options are those of `Tiled` and the detector's own."""
     body: dict[str, Any] = {"kind": kind, "learns_by": kind.learns_by, "__doc__": f"{kind.__name__} on tiles."}
-    if kind.moments is not Detector.moments:
+    if issubclass(kind, HasMoments):
         body["moments"] = lambda self: self.inner.moments()
         body["set_moments"] = lambda self, moments: self.inner.set_moments(moments)
     made = type(f"Tiled{kind.__name__}", (Tiled,), body)

@@ -81,7 +81,8 @@ def transforms(kernel: int) -> Transforms:
     of_image = np.zeros((TILE, TILE))
     for row, roots in enumerate([*others, points]):
         of_image[row, : len(roots) + 1] = np.poly(roots)[::-1]
-    both_axes = [torch.from_numpy(np.kron(m, m)).float() for m in (of_image, of_kernel, of_result)]
+    with torch.inference_mode(False):  # kept for learning, even if a prediction asks first
+        both_axes = [torch.from_numpy(np.kron(m, m)).float() for m in (of_image, of_kernel, of_result)]
     return Transforms(out, *both_axes)
 
 
