@@ -1,11 +1,16 @@
-"""How a file is put in place: whole, or not at all."""
+"""Files that are put in place whole or not at all, and names that every file system takes."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+# A full stop only within a number: "aux.models" and "con.x" are devices on Windows, whatever follows the stop.
+_PLAIN = r"(?:[a-z0-9+=:-]|(?<=[0-9])\.(?=[0-9]))+"
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
@@ -25,3 +30,21 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
     finally:
         new.unlink(missing_ok=True)
     return path
+
+
+def safe_name(text: str, longest: int = 60) -> str:
+    """Part of a file name that no other text gets, on any file system.
+
+    Lower-case letters, digits and `+ = -` stay, as does a decimal point, and ":" becomes "~". A text that holds
+    anything else, or more than `longest` characters, is shortened to what may stay and ends in "@" and a hash of it.
+    Upper case counts as something else, because some file systems do not tell it from lower case.
+
+    Returns:
+        ASCII letters, digits and `+ = - . ~ @`, never "_", which is left to join parts: "replay:300" becomes
+        "replay~300", and "replay:2MB" "replay~2MB@" with ten hexadecimal digits.
+    """
+    if len(text) <= longest and re.fullmatch(_PLAIN, text):
+        return text.replace(":", "~")
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=5).hexdigest()
+    readable = re.sub(r"[^A-Za-z0-9+=~.-]+|(?<![0-9])\.|\.(?![0-9])", "-", text.replace(":", "~").replace("%", "pct"))
+    return f"{readable[:longest].strip('-.~')}@{digest}"

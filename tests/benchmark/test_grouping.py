@@ -10,7 +10,7 @@ import pytest
 import torch
 from toys import ToyAutoencoder, stream
 
-from continuad.benchmark.grouping import group_sizes, lessons_of
+from continuad.benchmark.grouping import group_sizes, in_steps
 from continuad.benchmark.run import run
 from continuad.core.strategy import Strategy
 from continuad.detectors.padim import Padim
@@ -56,11 +56,11 @@ def test_the_forms_of_the_literature(groups: str, products: int, sizes: list[int
 @pytest.mark.parametrize(
     ("groups", "products", "said"),
     [
-        ("10-5", 12, r"tasks of 15 products in all and the stream has 12; .* add up to 12, such as 10-2 or 1x12"),
-        ("14-1", 10, r"tasks of 15 products in all and the stream has 10; .* such as 9-1 or 1x10"),
-        ("10-5", 17, "tasks of 15 products in all and the stream has 17"),
-        ("3x5", 14, "tasks of 15 products in all and the stream has 14"),
-        ("10-1x5", 17, "tasks of 15 products in all and the stream has 17"),
+        ("10-5", 12, r"steps of 15 products in all and the stream has 12; .* add up to 12, such as 10-2 or 1x12"),
+        ("14-1", 10, r"steps of 15 products in all and the stream has 10; .* such as 9-1 or 1x10"),
+        ("10-5", 17, "steps of 15 products in all and the stream has 17"),
+        ("3x5", 14, "steps of 15 products in all and the stream has 14"),
+        ("10-1x5", 17, "steps of 15 products in all and the stream has 17"),
         ("2", 1, "such as 1 or 1x1"),
         ("ten", 10, "cannot be read; write 14-1"),
         ("0-5", 5, "cannot be read"),
@@ -73,23 +73,23 @@ def test_what_does_not_fit_is_refused_with_what_does(groups: str, products: int,
         group_sizes(groups, products)
 
 
-def test_a_lesson_reads_its_products_one_after_another() -> None:
+def test_a_step_reads_its_products_one_after_another() -> None:
     tasks = stream()
-    first, second = lessons_of(tasks, [2, 1])
+    first, second = in_steps(tasks, [2, 1])
     assert (first.task.index, first.task.name, first.places) == (0, "zebra + chess", range(2))
     assert (second.task.index, second.task.name, second.places) == (1, "egg", range(2, 3))
     images = torch.cat([torch.from_numpy(task.train.images) for task in tasks[:2]])
     assert torch.equal(first.task.train.__getitems__(list(range(24))).image, images)
     assert len(first.task.val) == 8
     assert second.task.train is tasks[2].train
-    assert lessons_of([tasks[0]] * 5, [5])[0].task.name == "zebra + zebra + 3 more"
+    assert in_steps([tasks[0]] * 5, [5])[0].task.name == "zebra + zebra + 3 more"
 
 
-def test_lessons_of_one_product_are_the_plain_stream() -> None:
+def test_in_steps_one_product_are_the_plain_stream() -> None:
     pd.testing.assert_frame_equal(*(without_times(run(stream(), PerTask(padim()), groups=g)) for g in ("", "1x3")))
 
 
-def test_products_of_a_lesson_are_learned_together_and_measured_apart() -> None:
+def test_products_of_a_step_are_learned_together_and_measured_apart() -> None:
     rows, together = run(stream(), Naive(padim()), groups="2-1"), run(stream(), Multitask(padim()))
     scores = rows[rows.metric == "pixel_auroc"]
     assert list(zip(scores.after_task, scores.on_task, strict=True)) == [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
@@ -104,26 +104,26 @@ def test_products_of_a_lesson_are_learned_together_and_measured_apart() -> None:
     assert summary.forgetting_pixel_auroc == pytest.approx((r[1, :2] - r[2, :2]).mean())
     assert summary.backward_transfer_pixel_auroc == pytest.approx((r[2, :2] - r[1, :2]).mean())
     cost = rows[rows.metric == "train_seconds"]
-    assert cost[["after_task", "on_task"]].values.tolist() == [[1, 1], [2, 2]], "once a lesson"
+    assert cost[["after_task", "on_task"]].values.tolist() == [[1, 1], [2, 2]], "once a step"
     assert (rows.metric == "steps").sum() == 3, "and steps for each of its products"
 
 
-def test_a_product_is_routed_right_when_its_lesson_is_found() -> None:
+def test_the_task_of_a_product_is_the_step_it_was_learned_in() -> None:
     strategy = PerTask(padim())
     rows = run(stream(), strategy, groups="1-2", look_ahead=True)
     right = rows[(rows.metric == "task_accuracy") & (rows.after_task == 2)].set_index("on_task").value
-    for place, (task, lesson) in enumerate(zip(stream(), (0, 1, 1), strict=True)):
+    for place, (task, step) in enumerate(zip(stream(), (0, 1, 1), strict=True)):
         found = strategy.infer_task(torch.from_numpy(task.test.images))
-        assert right[place] == pytest.approx(float((found == lesson).float().mean()))
+        assert right[place] == pytest.approx(float((found == step).float().mean()))
     assert right.mean() > 0.9
     assert [task.index for task in strategy.tasks] == [0, 1]
     r, _ = matrix(rows, "pixel_auroc", rows.run.iloc[0])
     ahead = summarise(rows).forward_transfer_pixel_auroc.item()
-    assert ahead == pytest.approx(r[0, 1:].mean() - 0.5), "both products of the second lesson, before it"
+    assert ahead == pytest.approx(r[0, 1:].mean() - 0.5), "both products of the second step, before it"
 
 
 @pytest.mark.parametrize("kind", [Single, Multitask])
-def test_references_learn_the_same_lessons(kind: type[Strategy]) -> None:
+def test_references_learn_the_same_steps(kind: type[Strategy]) -> None:
     rows = run(stream(), kind(padim()), groups="2-1")
     r, _ = matrix(rows, "pixel_auroc", rows.run.iloc[0])
     assert np.isfinite(r[1, :2]).all()
@@ -131,7 +131,7 @@ def test_references_learn_the_same_lessons(kind: type[Strategy]) -> None:
 
 
 @pytest.mark.parametrize("name", ["replay:6", "herding:6", "reservoir:6", "gem:6", "ewc", "packnet", "replay:25%+lwf"])
-def test_strategies_remember_joined_lessons(name: str) -> None:
+def test_strategies_remember_steps_of_several_products(name: str) -> None:
     rows = run(stream(), make_strategy(name, ToyAutoencoder()), groups="2-1")
     assert rows.value.notna().all()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from toys import ToyAutoencoder, stream
 
 from continuad.benchmark.grid import Cell, run_grid
@@ -18,20 +18,19 @@ from continuad.core.types import ImageSet, Task
 from continuad.data.product import Item, Product
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
-from continuad.strategies._pooled import PooledTaskInference
 from continuad.strategies.naive import Naive
 from continuad.strategies.packnet import PackNet
 from continuad.strategies.pertask import PerTask
 
 
-class ByBrightness(PooledTaskInference):
+class ByBrightness(Naive):
     """An image's distance is its brightness."""
 
-    def __init__(self) -> None:
-        nn.Module.__init__(self)
+    def infer_task(self, images: Tensor, how: str | None = None) -> Tensor:
+        return torch.zeros(len(images), dtype=torch.long)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.zeros(len(images)), images.float().mean((1, 2, 3))
+    def task_distance(self, images: Tensor) -> Tensor:
+        return images.float().mean((1, 2, 3))
 
 
 def grey(*levels: int, defective: tuple[int, ...] = ()) -> ImageSet:
@@ -44,19 +43,18 @@ def grey(*levels: int, defective: tuple[int, ...] = ()) -> ImageSet:
     return ImageSet(images, labels, masks, known, ("good",) * len(every), paths, ((64, 64),) * len(every))
 
 
-def test_every_good_unknown_image_is_compared_with_every_known_test_image() -> None:
-    strategy = Naive(ToyAutoencoder())
-    known = [
+def test_every_good_image_of_the_open_set_is_compared_with_every_learned_test_image() -> None:
+    learned = [
         Task(0, "a", grey(200), grey(200), grey(10)),
         Task(1, "b", grey(200), grey(200), grey(defective=(30,))),
         Task(2, "untested", grey(200), grey(200), grey()),
     ]
     open_set = [Task(0, "u", grey(20), grey(40), grey(50, defective=(1,)))]
-    assert open_set_auroc(strategy, known, open_set) is None, "nothing to measure a distance by"
-    strategy.pooled = ByBrightness()
+    assert open_set_auroc(Naive(ToyAutoencoder()), learned, open_set) is None, "it has no distance to compare by"
+    strategy = ByBrightness(ToyAutoencoder())
     # 20, 40 and 50 against 10 and 30: five of six pairs are in order. The defective 1 takes no part.
-    assert open_set_auroc(strategy, known, open_set) == pytest.approx(5 / 6)
-    assert open_set_auroc(strategy, known[2:], open_set) is None, "no known image to compare with"
+    assert open_set_auroc(strategy, learned, open_set) == pytest.approx(5 / 6)
+    assert open_set_auroc(strategy, learned[2:], open_set) is None, "no learned image to compare with"
 
 
 def test_it_is_measured_once_at_the_end_of_a_run() -> None:
@@ -69,12 +67,12 @@ def test_it_is_measured_once_at_the_end_of_a_run() -> None:
     assert "open_set_auroc" not in set(rows.metric)
 
 
-def test_packnet_has_a_router_too() -> None:
+def test_packnet_infers_tasks_too() -> None:
     *learned, chess = stream(2)
     assert "open_set_auroc" in set(run(learned, PackNet(ToyAutoencoder()), open_set=[chess]).metric)
 
 
-def test_a_finished_run_with_other_unknown_products_is_no_answer(tmp_path: Path) -> None:
+def test_a_finished_run_with_another_open_set_is_refused(tmp_path: Path) -> None:
     *learned, egg = stream()
     asked = Settings(image_size=(64, 64), strategy=("pertask",), options={"padim.channels": 12})
     grid = [Cell("padim", "pertask", 0, 0)]
@@ -83,7 +81,7 @@ def test_a_finished_run_with_other_unknown_products_is_no_answer(tmp_path: Path)
         run_grid(asked, grid, tmp_path, lambda *_: learned)
 
 
-def test_a_product_of_the_stream_is_no_unknown_one(tmp_path: Path) -> None:
+def test_a_product_of_the_stream_is_refused_in_the_open_set(tmp_path: Path) -> None:
     (tmp_path / "bolt").mkdir()
     (tmp_path / "alias").symlink_to(tmp_path / "bolt")
     bolt, alias, nut = (
@@ -91,5 +89,5 @@ def test_a_product_of_the_stream_is_no_unknown_one(tmp_path: Path) -> None:
         for name in ("bolt", "alias", "nut")
     )
     refuse_learned([nut], [bolt])
-    with pytest.raises(ContinuadError, match=r"--open_set .*alias: this product is learned"):
+    with pytest.raises(ContinuadError, match=r"--open-set .*alias: this product is learned"):
         refuse_learned([nut, alias], [bolt])

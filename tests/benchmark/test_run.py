@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import multiprocessing
 import os
+import re
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from toys import ToyAutoencoder, stream
 
-from continuad.benchmark import grid
 from continuad.benchmark.evaluate import evaluate
-from continuad.benchmark.grid import Cell, build, cells, run_grid, write_rows
-from continuad.benchmark.run import run, run_name
+from continuad.benchmark.folder import ROWS
+from continuad.benchmark.grid import Cell, build, cells, run_grid
+from continuad.benchmark.run import learned_names, run, run_name
 from continuad.benchmark.settings import Settings
 from continuad.core.fit import Budget
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
+from continuad.models.store import load_model, read_manifest, save_model
+from continuad.report.files import load_rows
 from continuad.report.tables import matrix, summarise
 from continuad.strategies.multitask import Multitask
 from continuad.strategies.naive import Naive
@@ -47,7 +55,7 @@ def test_rows_of_a_run() -> None:
     assert set(rows.on_name) == {"zebra", "chess", "egg", ""}
     assert {"task_accuracy_pooled", "task_inference_ms_lowest"} <= set(rows[rows.after_task == 2].metric)
     assert (rows[rows.metric == "train_seconds"].on_task == rows[rows.metric == "train_seconds"].after_task).all()
-    assert set(rows[rows.on_task == -1].metric) == {"architecture_mb", "additional_mb", "inference_ms"}
+    assert set(rows[rows.on_task == -1].metric) == {"architecture_mb", "additional_mb", "learning_mb", "inference_ms"}
 
 
 @pytest.mark.parametrize("kind", [Naive, PerTask])
@@ -63,7 +71,7 @@ def test_looking_ahead_measures_tasks_still_to_come(kind: type[Strategy]) -> Non
     assert seen == rows[(rows.metric == "pixel_auroc") & (rows.on_task <= rows.after_task)].value.tolist()
 
 
-def test_separate_models_are_measured_in_their_lesson_and_after_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_separate_models_are_measured_when_learned_and_after_the_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between these the values are carried over; they are those that measuring every time gives."""
     asked: list[str] = []
 
@@ -74,7 +82,7 @@ def test_separate_models_are_measured_in_their_lesson_and_after_the_last(monkeyp
     monkeypatch.setattr("continuad.benchmark.run.evaluate", counting)
     rows = run(stream(), Single(padim()))
     assert asked == ["zebra", "chess", "zebra", "chess", "egg"]
-    monkeypatch.setattr(Single, "separate", False)
+    monkeypatch.setattr("continuad.benchmark.run.unchanged", lambda *_: {})
     pd.testing.assert_frame_equal(without_times(rows), without_times(run(stream(), Single(padim()))))
     assert len(asked) == 5 + 6
 
@@ -105,13 +113,17 @@ class Killed(BaseException):
     """Not an Exception, so that nothing on the way may swallow it."""
 
 
-@pytest.mark.parametrize("moment", range(1, 9))
+@cache
+def whole_run(kind: type[Strategy]) -> pd.DataFrame:
+    return run(stream(), kind(padim()))
+
+
+@pytest.mark.parametrize("moment", range(1, 11))
 @pytest.mark.parametrize("kind", [Replay, PerTask])
 def test_killed_anywhere_resumes_to_identical_rows(
     kind: type[Strategy], moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed at the n-th file that is put in place, or in the middle of learning the second task."""
-    whole = run(stream(), kind(padim()), tmp_path / "whole")
+    """Killed at the n-th file that is put in place; a run of three steps puts ten or more."""
     replaced, calls = os.replace, 0
 
     def dying(source: str, target: str) -> None:
@@ -124,9 +136,101 @@ def test_killed_anywhere_resumes_to_identical_rows(
     monkeypatch.setattr(os, "replace", dying)
     with contextlib.suppress(Killed):
         run(stream(), kind(padim()), tmp_path / "cut")
+    assert calls == moment
     monkeypatch.setattr(os, "replace", replaced)
     again = run(stream(), kind(padim()), tmp_path / "cut")
-    pd.testing.assert_frame_equal(without_times(again), without_times(whole))
+    pd.testing.assert_frame_equal(without_times(again), without_times(whole_run(kind)))
+
+
+def kept_rows(folder: Path) -> pd.DataFrame:
+    return pd.DataFrame(json.loads((folder / ROWS).read_text(encoding="utf-8"))["rows"])
+
+
+def test_rows_that_were_written_before_their_model_was_are_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two files: the rows know two steps, the model one."""
+
+    def dying(strategy: Strategy, folder: Path, extra: dict[str, Any]) -> None:
+        if extra["cursor"] == 2:
+            raise Killed
+        save_model(strategy, folder, extra)
+
+    monkeypatch.setattr("continuad.benchmark.folder.save_model", dying)
+    with pytest.raises(Killed):
+        run(stream(), Replay(padim()), tmp_path / "cut")
+    assert set(kept_rows(tmp_path / "cut").after_task) == {0, 1}
+    assert read_manifest(tmp_path / "cut")["extra"]["cursor"] == 1
+    monkeypatch.undo()
+    again = run(stream(), Replay(padim()), tmp_path / "cut")
+    pd.testing.assert_frame_equal(without_times(again), without_times(whole_run(Replay)))
+    assert not again.duplicated(["after_task", "on_task", "metric"]).any()
+
+
+def test_rows_lie_in_one_file_and_the_model_holds_none(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def look(rows: list[dict[str, Any]]) -> None:
+        assert kept_rows(tmp_path).to_dict("records") == rows
+        seen.append(len(rows))
+
+    rows = run(stream(), Naive(padim()), tmp_path, on_rows=look)
+    assert len(seen) == 3
+    pd.testing.assert_frame_equal(kept_rows(tmp_path), rows)
+    assert set(read_manifest(tmp_path)["extra"]) == {"stream", "cursor"}
+
+
+def test_a_model_without_its_rows_is_refused(tmp_path: Path) -> None:
+    run(stream(2), Naive(padim()), tmp_path)
+    (tmp_path / ROWS).unlink()
+    with pytest.raises(ContinuadError, match=r"rows\.json lacks rows of steps .* remove the folder"):
+        run(stream(2), Naive(padim()), tmp_path)
+    (tmp_path / ROWS).write_text("[1", encoding="utf-8")
+    with pytest.raises(ContinuadError, match=r"rows\.json cannot be read"):
+        run(stream(2), Naive(padim()), tmp_path)
+
+
+def test_a_strategy_that_has_learned_something_begins_no_run(tmp_path: Path) -> None:
+    strategy = Naive(padim())
+    for task in stream(2):
+        strategy.learn(task)
+    for into in (None, tmp_path / "new"):
+        with pytest.raises(ContinuadError, match=r"has learned zebra, chess already .*strategy\.learn\(task\)"):
+            run(stream(), strategy, into)
+    learned = Naive(padim())
+    rows = run(stream(2), learned, tmp_path / "kept")
+    assert learned_names(learned) == ["zebra", "chess"]
+    pd.testing.assert_frame_equal(run(stream(2), learned, tmp_path / "kept"), rows)
+
+
+def test_separate_runs_of_one_grid_may_go_on_side_by_side(tmp_path: Path) -> None:
+    """Two processes, each with a cell of its own, that wait for each other in the middle of learning."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    names = ("naive", "pertask")
+    processes = [context.Process(target=one_cell, args=(name, tmp_path / "both", barrier)) for name in names]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert {path.name for path in (tmp_path / "both").iterdir()} == {"runs", "examples"}, "nothing that both write"
+    asked = settings()
+    run_grid(asked, cells(asked)[0], tmp_path / "alone", lambda *_: stream(2))
+    both, alone = (without_times(load_rows(tmp_path / name)) for name in ("both", "alone"))
+    pd.testing.assert_frame_equal(both, alone)
+
+
+def one_cell(strategy: str, out: Path, barrier: Any) -> None:
+    """What one of several workers does."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+
+    def wait(what: str, done: int, total: int) -> None:
+        if what == "testing chess" and done == 1:
+            barrier.wait(60)
+
+    run_grid(settings(), [Cell("padim", strategy, 0, 0)], out, lambda *_: stream(2), notify=wait)
 
 
 def test_killed_while_learning_resumes_to_identical_rows(tmp_path: Path) -> None:
@@ -180,24 +284,55 @@ def test_a_grid_fills_one_folder_and_repeats_nothing(tmp_path: Path) -> None:
         return stream(2)
 
     run_grid(asked, cells(asked)[0], tmp_path, open_stream)
-    rows = pd.read_csv(tmp_path / "rows.csv")
+    rows = load_rows(tmp_path)
     assert opened == [(0, 0), (1, 0)]
-    assert sorted(rows.run.unique()) == [f"padim-{s}-seed{k}-order0" for s in ("naive", "pertask") for k in (0, 1)]
-    pd.testing.assert_frame_equal(rows.fillna(""), pd.read_parquet(tmp_path / "rows.parquet").fillna(""))
-    assert not list((tmp_path / "runs").rglob("*.safetensors"))
+    assert sorted(rows.run.unique()) == [f"padim_{s}_seed{k}_order0" for s in ("naive", "pertask") for k in (0, 1)]
+    assert sorted(rows.run.unique()) == sorted(f.name for f in (tmp_path / "runs").iterdir())
+    assert {f.name for f in (tmp_path / "runs").rglob("*") if f.is_file()} == {ROWS}
     grown = settings(seeds=(0, 1), strategy=("naive", "pertask", "average"))
+    before = {f: f.read_bytes() for f in (tmp_path / "runs").rglob("*.json")}
     run_grid(grown, cells(grown)[0], tmp_path, open_stream)
-    assert len(write_rows(tmp_path)) == len(rows) + (rows.strategy == "naive").sum()  # as many rows as naive's
+    assert all(f.read_bytes() == kept for f, kept in before.items())
+    assert len(load_rows(tmp_path)) == len(rows) + (rows.strategy == "naive").sum()  # as many rows as naive's
     assert len(list((tmp_path / "examples").iterdir())) == 6
+
+
+def test_models_of_a_grid_are_kept_where_they_are_asked_for(tmp_path: Path) -> None:
+    run_grid(settings(), [Cell("padim", "naive", 0, 0)], tmp_path, lambda *_: stream(2), keep_models=True)
+    folder = tmp_path / "runs" / "padim_naive_seed0_order0"
+    assert load_model(folder)[1]["cursor"] == 2
+    assert json.loads((folder / ROWS).read_text())["finished"] is True
+
+
+def test_a_run_that_was_stopped_is_not_finished(tmp_path: Path) -> None:
+    def die(what: str, done: int, total: int) -> None:
+        if what == "learning chess":
+            raise Killed
+
+    asked, cell = settings(detector=("toys:ToyAutoencoder",), options={}), Cell("toys:ToyAutoencoder", "naive", 0, 0)
+    with pytest.raises(Killed):
+        run_grid(asked, [cell], tmp_path, lambda *_: stream(2), notify=die)
+    assert set(load_rows(tmp_path).after_task) == {0}
+    run_grid(asked, [cell], tmp_path, lambda *_: stream(2))
+    assert set(load_rows(tmp_path).after_task) == {0, 1}
 
 
 def test_a_run_that_diverges_leaves_the_others_alone(tmp_path: Path) -> None:
     asked = settings(detector=("toys:ToyAutoencoder",), strategy=("ewc:1e45", "naive"), options={})
     diverged = run_grid(asked, cells(asked)[0], tmp_path, lambda *_: stream(2))
-    assert list(diverged) == ["toys-ToyAutoencoder-ewc-1e45-seed0-order0"]
-    assert "lower the strategy's strength" in next(iter(diverged.values()))
-    rows = pd.read_csv(tmp_path / "rows.csv")
-    assert rows.groupby("strategy").after_task.max().to_dict() == {"ewc:1e45": 0, "naive": 1}
+    (name,) = diverged
+    assert re.fullmatch(r"toys~ToyAutoencoder@[0-9a-f]+_ewc~1e45_seed0_order0", name)
+    assert "lower the strategy's strength" in diverged[name]
+    assert load_rows(tmp_path).groupby("strategy").after_task.max().to_dict() == {"ewc:1e45": 0, "naive": 1}
+
+
+def test_runs_of_labels_that_look_alike_have_folders_of_their_own() -> None:
+    strategy = Naive(padim())
+    labels = ("replay:300", "replay-300", "replay~300", "replay:300%", "replay:300pct", "Replay:300", "replay_300")
+    names = {run_name(strategy, label, 0).lower() for label in labels}
+    assert len(names) == len(labels)
+    assert run_name(strategy, "replay:300", 0) == "padim_replay~300_seed0_order0"
+    assert len(run_name(strategy, "replay:300:" + "x" * 5000, 0)) < 120
 
 
 def test_a_pair_that_does_not_apply_is_left_out_with_its_reason() -> None:
@@ -214,10 +349,10 @@ def test_a_pair_that_does_not_apply_is_left_out_with_its_reason() -> None:
 
 
 def test_a_strategy_from_another_package_runs_in_a_grid(tmp_path: Path) -> None:
-    guest = "continuad.strategies.naive:Naive"
-    asked = settings(strategy=(guest,))
+    external = "continuad.strategies.naive:Naive"
+    asked = settings(strategy=(external,))
     run_grid(asked, cells(asked)[0], tmp_path, lambda *_: stream(1))
-    assert set(pd.read_csv(tmp_path / "rows.csv").strategy) == {guest}
+    assert set(load_rows(tmp_path).strategy) == {external}
 
 
 def test_options_reach_the_detector_and_unknown_ones_are_refused() -> None:
@@ -239,8 +374,10 @@ def test_finished_runs_of_other_settings_are_refused(tmp_path: Path) -> None:
 def test_a_share_of_exemplars_has_a_folder_and_a_measured_weight(tmp_path: Path) -> None:
     asked = settings(strategy=("replay:25%",))
     run_grid(asked, cells(asked)[0], tmp_path, lambda *_: stream(3))
-    rows = pd.read_csv(tmp_path / "rows.csv")
-    assert [f.name for f in (tmp_path / "runs").iterdir()] == ["padim-replay-25pct-seed0-order0"]
+    rows = load_rows(tmp_path)
+    assert [re.sub("@[0-9a-f]+", "", f.name) for f in (tmp_path / "runs").iterdir()] == [
+        "padim_replay~25pct_seed0_order0"
+    ]
     assert set(rows.strategy) == {"replay:25%"}
     grown = rows[rows.metric == "additional_mb"].value.diff().dropna()
     assert grown.tolist() == pytest.approx(
@@ -256,10 +393,16 @@ def test_budgets_reach_the_strategy() -> None:
 
 
 def test_a_detector_may_have_steps_of_its_own() -> None:
-    guest = f"{ToyAutoencoder.__module__}:{ToyAutoencoder.__name__}"
-    asked = Settings(detector=(guest, "padim"), strategy=("naive",), steps=7, options={f"{guest}.steps": 3})
+    external = f"{ToyAutoencoder.__module__}:{ToyAutoencoder.__name__}"
+    asked = Settings(detector=(external, "padim"), strategy=("naive",), steps=7, options={f"{external}.steps": 3})
     budgets = {cell.detector: build(asked, cell).budget.steps for cell in cells(asked)[0]}
-    assert budgets == {guest: 3, "padim": 7}
+    assert budgets == {external: 3, "padim": 7}
+
+
+def test_a_product_with_a_very_long_name_has_examples(tmp_path: Path) -> None:
+    tasks = [replace(task, name="ü" * 250 + task.name) for task in stream(2)]
+    run(tasks, Naive(padim()), examples=tmp_path)
+    assert len(list(tmp_path.rglob("*.npz"))) == 2
 
 
 def test_examples_hold_everything_the_gallery_needs(tmp_path: Path) -> None:
@@ -272,4 +415,3 @@ def test_examples_hold_everything_the_gallery_needs(tmp_path: Path) -> None:
         assert kept["centre"] < kept["threshold"]
         assert kept["label"].tolist()[0] is False
         assert kept["name"][0].startswith("good/")
-    assert grid.ROWS == "rows.json"

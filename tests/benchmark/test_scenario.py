@@ -1,4 +1,4 @@
-"""What a strategy is task_given of the task when it is tested."""
+"""What a strategy is given of the task when it is tested."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from toys import stream
 
-from continuad.benchmark.evaluate import look, measure
+from continuad.benchmark.evaluate import evaluate
 from continuad.benchmark.grid import cells
 from continuad.benchmark.run import run
 from continuad.benchmark.scenario import left_out, task_is_given
@@ -41,7 +41,7 @@ def values(rows: pd.DataFrame) -> pd.Series:
         ("class", (PerTask,), ()),
     ],
 )
-def test_who_takes_part_and_who_is_told(
+def test_who_takes_part_and_who_is_given_the_task(
     scenario: str, kept: tuple[type[Strategy], ...], task_given: tuple[type[Strategy], ...]
 ) -> None:
     kinds = (Single, Naive, PerTask)
@@ -58,17 +58,17 @@ def test_the_task_scenario_gives_what_the_oracle_has() -> None:
     pd.testing.assert_series_equal(*(values(run(stream(2), Naive(padim()), scenario=s)) for s in ("", "task")))
 
 
-def test_where_nobody_knows_the_product_one_limit_serves_all() -> None:
-    """Judged are the images of the product with the lower scores, whose own limit is below the one for everything."""
+def test_where_nobody_knows_the_product_one_threshold_serves_all() -> None:
+    """Tested are images of the product with the lower scores, whose own threshold is below the one for everything."""
     strategy = Multitask(padim())
     rows, natural = (
         values(run(stream(2), each, scenario=s)) for each, s in ((strategy, "domain"), (Multitask(padim()), ""))
     )
     task = stream(2)[min((0, 1), key=lambda t: strategy.thresholds(t).image)]
-    shared, own = (look(strategy, task, task_given=False, per_task_thresholds=own) for own in (False, True))
-    assert shared.decided.sum() < own.decided.sum()
-    assert rows[1, task.index, "pixel_f1"] == measure(shared, task)["pixel_f1"]
-    assert natural[1, task.index, "pixel_f1"] == measure(own, task)["pixel_f1"]
+    (shared, few), (own, many) = (evaluate(strategy, task, per_task_thresholds=own) for own in (False, True))
+    assert few.decided.sum() < many.decided.sum()
+    assert rows[1, task.index, "pixel_f1"] == shared["pixel_f1"]
+    assert natural[1, task.index, "pixel_f1"] == own["pixel_f1"]
     assert natural[1, task.index, "image_f1_max"] == rows[1, task.index, "image_f1_max"]
 
 
@@ -76,7 +76,7 @@ def test_the_class_scenario_is_what_pertask_does_by_nature() -> None:
     pd.testing.assert_series_equal(*(values(run(stream(2), PerTask(padim()), scenario=s)) for s in ("", "class")))
 
 
-def test_who_is_told_the_task_has_no_answer_for_tasks_to_come() -> None:
+def test_who_is_given_the_task_has_no_answer_for_tasks_to_come() -> None:
     rows = run(stream(2), PerTask(padim()), scenario="task", look_ahead=True)
     assert (rows.on_task <= rows.after_task).all()
 
@@ -85,11 +85,11 @@ def test_who_takes_no_part_is_left_out_of_the_grid_with_the_reason() -> None:
     asked = Settings(scenario="class", strategy=("single", "naive", "replay:5+reservoir:5", "pertask"))
     kept, refused = cells(asked)
     assert {cell.strategy for cell in kept} == {"pertask"}
-    assert refused["padim × naive"] == "Naive does not infer the task, as the scenario class asks"
+    assert refused["padim × naive"] == "it does not infer the task, as the scenario class asks"
     assert set(refused) == {"padim × single", "padim × naive", "padim × replay:5+reservoir:5"}
     _, refused = cells(Settings(scenario="domain", strategy=("single", "naive")))
-    assert "must be task_given the task" in refused["padim × single"]
-    with pytest.raises(ContinuadError, match="does not infer the task"):
+    assert "must be given the task" in refused["padim × single"]
+    with pytest.raises(ContinuadError, match="strategy naive takes no part in the scenario class: it does not infer"):
         run(stream(1), Naive(padim()), scenario="class")
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from toys import SIZE, ToyAutoencoder, stream
 
-from continuad.benchmark.run import HALF, run
+from continuad.benchmark.folder import HALF
+from continuad.benchmark.run import run
 from continuad.core import checkpoint as module
 from continuad.core.checkpoint import Checkpoint, Half
 from continuad.core.fit import Budget

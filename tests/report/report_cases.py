@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def run_rows(
     costs: dict[str, float] | None = None,
 ) -> list[dict]:
     """Rows of one run: for each metric a lower triangle R[after][on] (nan: no row), and what each stage cost."""
-    run = f"{detector}-{strategy.replace(':', '-')}-seed{seed}-order{order}"
+    run = f"{detector}-{strategy}-seed{seed}-order{order}"
     base = {"run": run, "detector": detector, "strategy": strategy, "seed": seed, "order": order}
     found = []
 
@@ -67,7 +68,7 @@ def line(names: list[str] | None = None) -> pd.DataFrame:
 
 
 def write_results(folder: Path, rows: pd.DataFrame, settings: str = "") -> Path:
-    """A results folder as the benchmark leaves it, without examples."""
+    """A results folder as a report leaves it, without runs and examples."""
     folder.mkdir(parents=True, exist_ok=True)
     rows.to_parquet(folder / "rows.parquet", index=False)
     if settings:
@@ -75,10 +76,18 @@ def write_results(folder: Path, rows: pd.DataFrame, settings: str = "") -> Path:
     return folder
 
 
+def write_run(folder: Path, rows: list[dict]) -> Path:
+    """The rows of one run as the benchmark leaves them."""
+    file = folder / "runs" / rows[0]["run"] / "rows.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"stream": "0a", "finished": True, "rows": rows}), encoding="utf-8")
+    return file
+
+
 def write_examples(
     folder: Path, run: str, names: list[str], size: tuple[int, int] = (24, 32), **changed: object
 ) -> None:
-    """A good and a defective image of each product: the defect is a block of value 30, the limit 20, the rest 10."""
+    """A good and a defective image of each product: the map is 30 on the defect and 10 elsewhere, the threshold 20."""
     height, width = size
     (folder / "examples" / run).mkdir(parents=True, exist_ok=True)
     for index, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""Pictures: one colour scale per product that is tied to its limit, and nothing that makes drawing fail."""
+"""Pictures: one colour scale per product that is tied to its threshold, and nothing that makes drawing fail."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def luminance(picture: np.ndarray) -> np.ndarray:
     return picture @ np.array([0.2126, 0.7152, 0.0722])
 
 
-def test_the_limit_sits_in_the_middle_of_the_scale() -> None:
+def test_the_threshold_sits_in_the_middle_of_the_scale() -> None:
     low, high = scale(10.0, 14.0, np.array([9.0, 80.0]))
     assert (low, high) == (10.0, 18.0)
     assert (14.0 - low) / (high - low) == 0.5
 
 
-def test_bl_089_a_good_image_beside_a_defective_one_looks_calm(tmp_path: Path) -> None:
+def test_bl_089_a_good_image_beside_a_defective_one_stays_dark(tmp_path: Path) -> None:
     """Maps are not stretched one by one: the good one's small ripples must not turn red."""
     height, width = 24, 32
     ripples = np.linspace(10, 11, height * width, dtype=np.float32).reshape(1, height, width)
@@ -41,13 +41,13 @@ def test_bl_089_a_good_image_beside_a_defective_one_looks_calm(tmp_path: Path) -
     defect[0, 4:12, 6:16] = 90
     one = examples(tmp_path, map=np.concatenate([ripples, defect]))
     calm, alarmed = (panels(one, at, width)[2].astype(int) for at in (0, 1))
-    assert (calm[..., 0] < calm[..., 2]).all(), "blue everywhere: nothing comes near the limit"
+    assert (calm[..., 0] < calm[..., 2]).all(), "blue everywhere: nothing comes near the threshold"
     assert luminance(calm).max() < 45
     assert luminance(alarmed).max() > 200
     np.testing.assert_array_equal(heat(np.array([10.0]), 10, 30), heat(np.array([9.0]), 10, 30))
 
 
-def test_bl_089_blue_below_the_limit_and_amber_above() -> None:
+def test_bl_089_blue_below_the_threshold_and_amber_above() -> None:
     below, above = heat(np.array([19.5, 20.5]), 10.0, 30.0).astype(int)
     assert below[2] > below[0]
     assert above[0] > above[2]
@@ -78,7 +78,7 @@ def test_contours_lie_inside_the_mask() -> None:
     ("centre", "threshold"),
     [(10.0, 10.0), (10.0, 5.0), (10.0, np.nan), (np.nan, 10.0), (10.0, np.inf), (30.0, 30.0), (1e9, 1e9)],
 )
-def test_a_limit_that_spans_no_scale_does_not_fail(tmp_path: Path, centre: float, threshold: float) -> None:
+def test_a_threshold_that_spans_no_scale_does_not_fail(tmp_path: Path, centre: float, threshold: float) -> None:
     one = examples(tmp_path, centre=np.float32(centre), threshold=np.float32(threshold))
     low, high = scale(one.centre, one.threshold, one.map)
     assert np.isfinite([low, high]).all()
@@ -102,11 +102,11 @@ def test_a_good_surface_keeps_its_own_look_in_the_overlay() -> None:
     assert (drawn[4, 4:9] == PREDICTED).all()
 
 
-def test_an_unknown_mask_is_not_shown_as_no_defect(tmp_path: Path) -> None:
+def test_a_missing_mask_is_not_shown_as_no_defect(tmp_path: Path) -> None:
     one = examples(tmp_path, mask_known=np.array([True, False]))
-    known, unknown = panels(one, 0, 64)[1], panels(one, 1, 64)[1]
+    known, missing = panels(one, 0, 64)[1], panels(one, 1, 64)[1]
     assert known.max() < 50
-    assert unknown.min() > 200, "a pale panel"
+    assert missing.min() > 200, "a pale panel"
     product = shots([("washer", one)], 64, 3)[0]
     assert [shot.mask_known for shot in product.shots] == [True, False]
 
@@ -128,7 +128,7 @@ def test_pictures_keep_their_shape(tmp_path: Path, size: tuple[int, int]) -> Non
     assert gallery([("washer", product)], "x").width > 500
 
 
-def test_wrong_verdicts_are_told(tmp_path: Path) -> None:
+def test_wrong_verdicts_are_marked(tmp_path: Path) -> None:
     product = shots([("washer", examples(tmp_path, flagged=np.array([True, False])))], 64, 3)[0]
     assert [(shot.said, shot.correct) for shot in product.shots] == [
         ("good, rejected", False),

@@ -25,6 +25,10 @@ download = false
 notes = ["bolt: 2 images have no mask"]
 [machine]
 processor = "A < B & C"
+[about_strategies]
+naive = "Fine-tuning <as it is>."
+pertask = "One snapshot per task."
+ewc = "Not run here."
 """
 HOSTILE = ["good/<img src=x onerror=alert(2)>.png", "crack/ü.png"]
 NAN = float("nan")
@@ -78,21 +82,21 @@ def read(page: Path) -> tuple[str, Outline]:
     return re.sub(r"\s+", " ", "".join(outline.words)), outline
 
 
-Told = list[tuple[str, int, int]]
+Steps = list[tuple[str, int, int]]
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Told]:
-    """A page on three strategies, two seeds, two products, pictures of one run each; and the progress told."""
-    folder, told = tmp_path_factory.mktemp("results"), list[tuple[str, int, int]]()
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Steps]:
+    """A page on three strategies, two seeds, two products, pictures of one run each; and its progress."""
+    folder, steps = tmp_path_factory.mktemp("results"), Steps()
     write_results(folder, line(), SETTINGS)
     for strategy in ("single", "naive", "pertask"):
         write_examples(folder, f"padim-{strategy}-seed0-order0", ["washer", "bolt"])
-    return write_report(folder, progress=lambda *step: told.append(step)), told
+    return write_report(folder, progress=lambda *step: steps.append(step)), steps
 
 
-def test_a_whole_folder_becomes_a_page_tables_and_figures(full: tuple[Path, Told]) -> None:
-    (page, told), folder = full, full[0].parent
+def test_a_whole_folder_becomes_a_page_tables_and_figures(full: tuple[Path, Steps]) -> None:
+    (page, steps), folder = full, full[0].parent
     assert page.name == "report.html"
     text, outline = read(page)
     assert "Not with pertask; yes with naive." in text
@@ -100,6 +104,8 @@ def test_a_whole_folder_becomes_a_page_tables_and_figures(full: tuple[Path, Told
     assert "0.690 ± 0.014" in text
     assert "continuad bench parts/washer parts/bolt --seeds 2" in text
     assert "A < B & C" in text
+    assert "naiveFine-tuning <as it is>.pertaskOne snapshot per task." in text[text.index("Glossary Metrics") :]
+    assert "Not run here." not in text
     assert "bolt: 2 images have no mask" in text
     assert "not finished" not in text
     pictures = [load for load in outline.loads if load.startswith("data:")]
@@ -108,13 +114,13 @@ def test_a_whole_folder_becomes_a_page_tables_and_figures(full: tuple[Path, Told
     assert len(pd.read_csv(folder / "summary_seeds.csv")) == 3
     names = {path.name for path in (folder / "figures").iterdir()}
     assert {"trend_padim_pixel_f1_max.svg", "trend_padim_pixel_f1_max.png", "bars.svg"} <= names
-    assert {"matrix_padim_naive_order0_image_auroc.png", "gallery_padim-naive-seed0-order0.png"} <= names
+    assert {"matrix_padim_naive_order0_image_auroc.png", "gallery_padim_naive_seed0_order0.png"} <= names
     assert not [name for name in names if name.startswith(".")], "no half files are left"
-    assert told[-1][1] == told[-1][2]
-    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    assert steps[-1][1] == steps[-1][2]
+    assert [done for _, done, _ in steps] == sorted(done for _, done, _ in steps)
 
 
-def test_the_answer_comes_first(full: tuple[Path, Told]) -> None:
+def test_the_answer_comes_first(full: tuple[Path, Steps]) -> None:
     _, outline = read(full[0])
     sections = [name for name in outline.ids if not re.match(r"f\d+-", name)]
     expected = "answers results differences costs trends matrices gallery products missing settings glossary"
@@ -131,7 +137,7 @@ def test_differences_are_listed_with_how_many_were_tested(tmp_path: Path) -> Non
     text, _ = read(write_report(write_results(tmp_path, frame(*runs))))
     section = text[text.index("Two strategies with the same detector") :]
     assert "1 comparison was made" in section
-    assert "PixelF1(best)naivepertask3−0.2000.1000.0740.074" in section.replace(" ", "")
+    assert "PixelF1maxnaivepertask3−0.2000.1000.0740.074" in section.replace(" ", "")
     assert pd.read_csv(tmp_path / "paired.csv").p.item() == pytest.approx(0.0742, abs=1e-4)
 
 
@@ -148,14 +154,14 @@ def test_products_learned_together_and_products_never_learned(tmp_path: Path) ->
     rows = frame([row for row in runs if row["after_task"] > 0])
     whole = {"run": rows.run[0], "detector": "padim", "strategy": "pertask", "seed": 0, "order": 0, "after_task": 2}
     whole |= {"after_name": "nut", "on_task": -1, "on_name": "", "metric": "open_set_auroc", "value": 0.875}
-    write_results(tmp_path, pd.concat([rows, pd.DataFrame([whole])], ignore_index=True), 'unknown = ["parts/pin"]')
+    write_results(tmp_path, pd.concat([rows, pd.DataFrame([whole])], ignore_index=True), 'open_set = ["parts/pin"]')
     text, _ = read(write_report(tmp_path))
     assert "washer fell from 0.90 to 0.60" in text
-    assert "1 of 2 earlier products lost more" in text
-    section = text[text.index("Strategies that infer the product") :]
-    assert "Unknown productstold apart (AUROC)" in section
+    assert "1 of 2 earlier products lost 0.05 or more" in text
+    section = text[text.index("Strategies that infer from the image") :]
+    assert "Open-set AUROC" in section
     assert "0.875" in section
-    assert "Unknown products told apart, for" not in text
+    assert "Open-set AUROC, for" not in text
 
 
 def test_rows_csv_will_do_and_odd_names_survive(tmp_path: Path) -> None:
@@ -235,12 +241,12 @@ def test_how_products_are_inferred_is_reported_with_and_without_help(tmp_path: P
     }
     write_results(tmp_path, frame(run_rows("pertask", parts, ["washer", "bolt"])))
     text, _ = read(write_report(tmp_path))
-    section = text[text.index("Strategies that infer the product") :]
+    section = text[text.index("Strategies that infer from the image") :]
     assert [number in section[:600] for number in ("0.900", "0.800", "0.910", "0.780")] == [True] * 4
 
 
-def test_a_folder_without_rows_is_told_plainly(tmp_path: Path) -> None:
-    with pytest.raises(ContinuadError, match=r"neither rows\.parquet nor rows\.csv"):
+def test_a_folder_without_rows_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ContinuadError, match=r"neither runs/\*/rows\.json nor rows\.parquet nor"):
         write_report(tmp_path)
     with pytest.raises(ContinuadError, match="no such folder"):
         write_report(tmp_path / "nowhere")

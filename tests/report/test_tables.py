@@ -142,7 +142,7 @@ def test_a_run_with_fewer_products_does_not_blur_the_mean() -> None:
     assert furthest_runs(rows, "padim", "naive") == ["padim-naive-seed0-order0"]
 
 
-def test_strategies_stand_in_the_thesis_order_and_replay_by_size() -> None:
+def test_strategies_stand_in_one_order_and_replay_by_size() -> None:
     given = ["pertask", "zeta", "replay:1000", "naive", "replay:300", "multitask", "single", "average"]
     rows = frame(*(run_rows(name, {"pixel_f1_max": TWO}, ["a", "b"]) for name in given))
     ordered = ["single", "multitask", "naive", "replay:300", "replay:1000", "average", "pertask", "zeta"]

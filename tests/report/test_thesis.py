@@ -1,4 +1,4 @@
-"""The layout of the thesis's tables 5.2 and 5.4, with a reason for every cell that has no number."""
+"""Result tables, with a reason for every cell that has no number."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def notes_of(table: Table, row: tuple[str, str], column: object) -> str:
     return table.notes["¹²³⁴⁵⁶⁷⁸⁹".index(number)]
 
 
-def test_rows_and_columns_are_the_thesis_ones() -> None:
+def test_rows_and_columns_stand_in_the_published_layout() -> None:
     table = thesis_table(summarise(line()), "padim")
     assert list(table.cells.columns) == ["single", "naive", "pertask"]
     assert list(table.cells.index) == [
         ("Image-level", "AUC ROC"),
-        ("Image-level", "f1"),
+        ("Image-level", "F1 max"),
         ("Pixel-level", "AUC ROC"),
-        ("Pixel-level", "f1"),
+        ("Pixel-level", "F1 max"),
         ("Pixel-level", "Precision–recall"),
         ("Pixel-level", "AU PRO"),
         ("Time", "training"),
@@ -36,9 +36,17 @@ def test_rows_and_columns_are_the_thesis_ones() -> None:
     ]
 
 
+def test_memory_while_learning_is_a_row_where_it_was_measured() -> None:
+    costs = {"learning_mb": 31.5}
+    rows = frame(run_rows("naive", {"pixel_f1_max": TWO}, ["a", "b"], costs=costs))
+    table = thesis_table(summarise(rows), "padim")
+    assert table.cells.loc[("Memory while learning [MB]", ""), "naive"] == "31.5"
+    assert "Memory while learning [MB]" not in thesis_table(summarise(line()), "padim").cells.index.get_level_values(0)
+
+
 def test_cells_hold_mean_and_deviation_of_the_seeds() -> None:
     table = thesis_table(summarise(line()), "padim")
-    assert table.cells.loc[("Pixel-level", "f1"), "naive"] == "0.690 ± 0.014"
+    assert table.cells.loc[("Pixel-level", "F1 max"), "naive"] == "0.690 ± 0.014"
     # Forgetting is 0.3 / 0.9 and 0.3 / 0.88: in per cent 33.33 and 34.09.
     assert table.cells.loc[("Average forgetting [%]", ""), "naive"] == "33.71 ± 0.54"
     assert table.cells.loc[("Average forgetting [%]", ""), "pertask"] == "0.00"
@@ -48,7 +56,7 @@ def test_cells_hold_mean_and_deviation_of_the_seeds() -> None:
 
 def test_one_seed_shows_the_mean_alone() -> None:
     table = thesis_table(summarise(line().query("seed == 0")), "padim")
-    assert table.cells.loc[("Pixel-level", "f1"), "naive"] == "0.700"
+    assert table.cells.loc[("Pixel-level", "F1 max"), "naive"] == "0.700"
     assert table.cells.loc[("Relative gap δ [%]", ""), "naive"] == "20.00"
 
 
@@ -74,13 +82,13 @@ def test_a_strategy_that_is_still_going_is_marked() -> None:
         run_rows("pertask", {"pixel_f1_max": [[0.8]]}, ["a", "b"]),
     )
     table = thesis_table(summarise(rows), "padim")
-    assert table.cells.loc[("Pixel-level", "f1"), "pertask"].startswith("0.800")
-    assert "after 1 of 2 products" in notes_of(table, ("Pixel-level", "f1"), "pertask")
+    assert table.cells.loc[("Pixel-level", "F1 max"), "pertask"].startswith("0.800")
+    assert "after 1 of 2 products" in notes_of(table, ("Pixel-level", "F1 max"), "pertask")
 
 
 def test_the_best_continual_strategy_is_marked_and_no_reference() -> None:
     table = thesis_table(summarise(line()), "padim")
-    row = table.best.loc[[("Pixel-level", "f1")]]
+    row = table.best.loc[[("Pixel-level", "F1 max")]]
     assert row.to_numpy().tolist() == [[False, False, True]]
     assert not table.best.loc[[("Time", "training")]].to_numpy().any()
 
@@ -99,7 +107,7 @@ def test_comparison_sets_detectors_side_by_side_without_references() -> None:
         ("spade", "naive"),
         ("spade", "replay:300"),
     ]
-    assert table.cells.loc[("Pixel-level", "f1"), ("spade", "naive")] == "0.700"
+    assert table.cells.loc[("Pixel-level", "F1 max"), ("spade", "naive")] == "0.700"
 
 
 def test_an_unknown_detector_is_named() -> None:
@@ -120,11 +128,11 @@ def test_an_unknown_detector_is_named() -> None:
         (3599, "1 h 0 min"),
     ],
 )
-def test_durations_read_as_in_the_thesis(seconds: float, text: str) -> None:
+def test_durations_read_as_people_write_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_megabytes_keep_a_decimal_like_the_thesis() -> None:
+def test_megabytes_keep_a_decimal() -> None:
     assert megabytes(1541.0139) == "1541.0"
     assert megabytes(0) == "0.0"
     assert megabytes(0.0123) == "0.012"

@@ -1,4 +1,4 @@
-"""Look at one task's test images: from a strategy's predictions to named values."""
+"""Measure one product's test images: from a strategy's predictions to named values."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from continuad.metrics.image import f1_from_counts, image_metrics
 from continuad.metrics.pixel import pixel_metrics
 from continuad.vision.feature_cache import FeatureStore, remembering
 
-LARGE = 2**30  # bytes of maps of one task that are held in memory
+LARGE = 2**30  # bytes of maps of one product that are held in memory
 Values = dict[str, float]
 
 
 class Outcome(NamedTuple):
-    """What a strategy said of N test images.
+    """What a strategy answered for N test images.
 
     Attributes:
-        scores: (N,) float32. maps: (N, H, W) float32. tasks: (N,) int64 inferred tasks, or None.
-        flagged: (N,) bool called anomalous. decided: (N, H, W) bool predicted defect masks.
+        scores: (N,) float32. maps: (N, H, W) float32.
+        tasks: (N,) int64 inferred tasks, -1 for none of the learned ones; None where no task was inferred.
+        flagged: (N,) bool, called anomalous. decided: (N, H, W) bool, predicted defect masks.
     """
 
     scores: np.ndarray
@@ -35,44 +36,61 @@ class Outcome(NamedTuple):
     decided: np.ndarray
 
 
-def look(
+def evaluate(
     strategy: Strategy,
     task: Task,
-    *,
-    task_given: bool,
-    per_task_thresholds: bool = True,
     store: FeatureStore | None = None,
-) -> Outcome:
-    """Predict a task's test images.
+    *,
+    learned: bool = True,
+    task_given: bool | None = None,
+    per_task_thresholds: bool = True,
+) -> tuple[Values, Outcome]:
+    """Predict a product's test images and measure the predictions.
+
+    Strategies that infer the task are measured with the true task given, too ("oracle_..."): the difference is
+    what wrong inference costs.
 
     Args:
-        task_given: the strategy is given the true task.
+        task: the product; its index is the task it is learned in.
+        store: where features of the images are kept for the next time.
+        learned: false for a task still to come, which cannot be given.
+        task_given: the strategy is given the true task, and nothing is inferred; None: if it needs it.
         per_task_thresholds: verdicts rest on the thresholds of the task, not on those for everything.
+
+    Returns:
+        Values by the metric's name, those that `measure` can take; and the predictions behind them.
     """
-    with remembering(store):
-        scores, maps, tasks = _predict_all(strategy, task, task_given)
-    flagged, decided = strategy.calibration.rule.decide(
-        scores, maps, strategy.thresholds(task.index if per_task_thresholds else None)
-    )
-    return Outcome(scores, maps, tasks, flagged, decided)
-
-
-def _predict_all(strategy: Strategy, task: Task, task_given: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    detector = strategy.detector
-    height, width = task.test.images.shape[-2:]
+    task_given = strategy.needs_task if task_given is None else task_given
+    given = task.index if task_given else None
     scores = np.empty(len(task.test), np.float32)
-    maps = _room((len(task.test), height, width))
+    maps = _room((len(task.test), *task.test.images.shape[-2:]))
     tasks = np.full(len(task.test), -1)
-    inferred, start = False, 0
-    for batch in in_order(task.test, detector.batch_size):
-        found = strategy.predict(batch.image.to(detector.device), task.index if task_given else None)
-        stop = start + len(batch.image)
-        scores[start:stop] = found.score.cpu().numpy()
-        maps[start:stop] = found.map.cpu().numpy()
-        if found.task is not None:
-            inferred, tasks[start:stop] = True, found.task.cpu().numpy()
-        start = stop
-    return scores, maps, tasks if inferred else None
+    inferred, done = False, 0
+    with remembering(store):
+        for batch in in_order(task.test, strategy.detector.batch_size):
+            found = strategy.predict(batch.image.to(strategy.detector.device), given)
+            at = slice(done, done + len(batch.image))
+            scores[at], maps[at] = found.score.cpu().numpy(), found.map.cpu().numpy()
+            if found.task is not None:
+                inferred, tasks[at] = True, found.task.cpu().numpy()
+            done = at.stop
+    flagged, decided = _verdicts(strategy, scores, maps, task.index if per_task_thresholds else None)
+    outcome = Outcome(scores, maps, tasks if inferred else None, flagged, decided)
+    values = measure(outcome, task)
+    if not inferred or task_given or not learned:
+        return values, outcome
+    right = tasks == task.index
+    oracle = values if right.all() else evaluate(strategy, task, store, task_given=True)[0]
+    values = values | {f"oracle_{name}": value for name, value in oracle.items()}
+    values["task_accuracy"] = float(right.mean())
+    return values, outcome
+
+
+def _verdicts(
+    strategy: Strategy, scores: np.ndarray, maps: np.ndarray, task: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) bool anomalous and (N, H, W) bool defective by the thresholds of a task, or None: of everything."""
+    return strategy.calibration.rule.decide(scores, maps, strategy.thresholds(task))
 
 
 def _room(shape: tuple[int, int, int]) -> np.ndarray:
@@ -84,7 +102,7 @@ def _room(shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def measure(outcome: Outcome, task: Task) -> Values:
-    """Every metric of design section 5 that this task's truth allows."""
+    """Every metric that the product's labels and masks allow, see docs/protocol.md."""
     test = task.test
     values = image_metrics(outcome.scores, test.labels)
     values["image_f1"] = _f1(outcome.flagged, test.labels)
@@ -99,55 +117,25 @@ def _f1(decided: np.ndarray, truth: np.ndarray) -> float:
     return f1_from_counts(int((decided & truth).sum()), int(decided.sum()), int(truth.sum()), truth.size)
 
 
-def evaluate(
-    strategy: Strategy,
-    task: Task,
-    store: FeatureStore | None = None,
-    *,
-    learned: bool = True,
-    task_given: bool | None = None,
-    per_task_thresholds: bool = True,
-) -> tuple[Values, Outcome]:
-    """All values of one task under a strategy, and the predictions behind them.
-
-    Strategies that infer the task are also measured with the true task given ("oracle_..."): the difference
-    is what wrong routes cost. A task still to come (`learned` false) has no snapshot to give.
-
-    Args:
-        task_given: the strategy is given the true task, and nothing is inferred; None: if it needs it.
-        per_task_thresholds: see `look`.
-    """
-    task_given = strategy.needs_task if task_given is None else task_given
-    outcome = look(strategy, task, task_given=task_given, per_task_thresholds=per_task_thresholds, store=store)
-    values = measure(outcome, task)
-    if outcome.tasks is None or task_given or not learned:
-        return values, outcome
-    right = outcome.tasks == task.index
-    oracle = values if right.all() else measure(look(strategy, task, task_given=True, store=store), task)
-    values = values | {f"oracle_{name}": v for name, v in oracle.items()}
-    values["task_accuracy"] = float(right.mean())
-    return values, outcome
-
-
 def compare_task_inference(strategy: Strategy, task: Task) -> Values:
-    """Accuracy and time per image of every task_inference on one task's test images."""
+    """Accuracy, and milliseconds per image, of each way to infer the task, on one product's test images."""
     values: Values = {}
-    for task_inference in strategy.infers_task_by:
+    for how in strategy.infers_task_by:
         assert isinstance(strategy, InfersTask)
         right, seconds = 0, 0.0
         for batch in in_order(task.test, strategy.detector.batch_size):
             images = batch.image.to(strategy.detector.device)
             start = time.perf_counter()
-            tasks = strategy.infer_task(images, task_inference).cpu()
+            tasks = strategy.infer_task(images, how).cpu()
             seconds += time.perf_counter() - start
             right += int((tasks == task.index).sum())
-        values[f"task_accuracy_{task_inference}"] = right / len(task.test)
-        values[f"task_inference_ms_{task_inference}"] = 1000 * seconds / len(task.test)
+        values[f"task_accuracy_{how}"] = right / len(task.test)
+        values[f"task_inference_ms_{how}"] = 1000 * seconds / len(task.test)
     return values
 
 
 def inference_ms(strategy: Strategy, task: Task, task_given: bool, repeats: int = 10) -> float:
-    """Median milliseconds for one image alone, from uint8 tensor to map, after warming up."""
+    """Median milliseconds for one image alone, from uint8 tensor to map, after two to warm up."""
     images = [task.test.__getitems__([i % len(task.test)]).image for i in range(repeats + 2)]
     given = task.index if task_given else None
     times = []

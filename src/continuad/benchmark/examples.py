@@ -12,6 +12,7 @@ from continuad.core.types import ImageSet, Task
 from continuad.files import replace_file
 
 MOST = 6
+LONGEST = 60  # characters of a task's name in a file's name; its place in the stream tells files apart
 
 
 def choose(test: ImageSet) -> list[int]:
@@ -26,12 +27,12 @@ def choose(test: ImageSet) -> list[int]:
 
 
 def save_examples(folder: Path, task: Task, outcome: Outcome, thresholds: Thresholds) -> None:
-    """Write `<index>_<task>.npz` (no pickle): images, truth, raw maps, verdicts and the product's scale."""
+    """Write `<index>_<task>.npz` (no pickle): images, masks, raw maps, verdicts and the task's thresholds."""
     at = choose(task.test)
     test = task.test.subset(at)
     folder.mkdir(parents=True, exist_ok=True)
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in task.name)
-    path = folder / f"{task.index:02d}_{safe}.npz"
+    path = folder / f"{task.index:02d}_{safe[:LONGEST]}.npz"
     replace_file(
         path,
         lambda new: np.savez_compressed(

@@ -1,18 +1,14 @@
-"""Many runs into one folder: detectors × strategies × seeds × orders, resumable, one table of rows."""
+"""Many runs into one folder: detectors × strategies × seeds × orders, each run in a folder of its own."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-
-from continuad.benchmark.run import COLUMNS, Notify, Rows, run, run_name, run_stamp
+from continuad.benchmark.protocol import Protocol
+from continuad.benchmark.run import Notify, Walk, run_name
 from continuad.benchmark.scenario import left_out
 from continuad.benchmark.settings import Settings
 from continuad.core.fit import Budget
@@ -20,7 +16,6 @@ from continuad.core.strategy import Strategy
 from continuad.core.thresholds import parse_rule
 from continuad.core.types import Task
 from continuad.errors import ContinuadError, Diverged
-from continuad.files import replace_file
 from continuad.models.registry import (
     applicable,
     find_detector,
@@ -30,10 +25,9 @@ from continuad.models.registry import (
     refusal,
     split_value,
 )
-from continuad.models.store import MANIFEST, describe, read_manifest
 from continuad.vision.feature_cache import FeatureStore
 
-ROWS = "rows.json"
+RUNS = "runs"  # the folder of all runs' folders
 OpenStream = Callable[[int, int], Sequence[Task]]
 
 
@@ -53,7 +47,7 @@ def cells(settings: Settings) -> tuple[list[Cell], dict[str, str]]:
     Every pair is built once, so that a wrong option is found before any work starts.
 
     Raises:
-        ContinuadError: an open_set name or option, or no pair is left.
+        ContinuadError: an unknown name or option, or no pair is left.
     """
     refused = {}
     for detector, strategy in product(settings.detector, settings.strategy):
@@ -98,15 +92,17 @@ def run_grid(
     notify: Notify | None = None,
     on_cell: Callable[[Cell, int, int], None] | None = None,
 ) -> dict[str, str]:
-    """Run every cell that is not finished yet; `rows.csv` and `rows.parquet` in `out` grow task by task.
+    """Run every cell that is not finished yet, each in its own folder `out/runs/<run>`.
 
+    Nothing else is shared but the folder of examples, which has one for each run: several processes may work on
+    different cells of one `out` at the same time. The report gathers their rows.
     A run whose learning diverges is left where it is, and the others go on.
 
     Args:
-        grid: the runs that `cells` gave for these settings.
+        grid: the runs that `cells` gave for these settings, or some of them.
         open_stream: gives the tasks for (seed, order).
-        open_set: products that are never learned, see `run`.
-        keep_models: leave each run's model in `out/runs/<run>`; else only its rows stay.
+        open_set: products that are never learned, see `Protocol`.
+        keep_models: leave each run's model in its folder; else only its rows stay.
         on_cell: called with (cell, its number, how many there are) when a run begins.
 
     Returns:
@@ -115,76 +111,24 @@ def run_grid(
     Raises:
         ContinuadError: `out` holds results of other settings; see also `run`.
     """
-    (out / "runs").mkdir(parents=True, exist_ok=True)
-    stream: list[Task] = []
-    opened, stamp, store = None, "", FeatureStore()
-    diverged = {}
+    protocol = Protocol(settings.scenario, settings.groups, tuple(open_set), settings.look_ahead)
+    store, diverged = FeatureStore(), {}
+    walk, opened = None, None
     for number, cell in enumerate(grid):
         if on_cell:
             on_cell(cell, number, len(grid))
-        if opened != (cell.seed, cell.order):
-            stream, opened = list(open_stream(cell.seed, cell.order)), (cell.seed, cell.order)
-            stamp = run_stamp(stream, settings.scenario, settings.groups, open_set)
+        if walk is None or opened != (cell.seed, cell.order):
+            walk, opened = None, (cell.seed, cell.order)  # lets go of the stream before, which may be large
+            walk = Walk(list(open_stream(*opened)), protocol, cell.order, out / "examples", notify, store)
         strategy = build(settings, cell)
-        folder = out / "runs" / run_name(strategy, cell.strategy, cell.order)
-        identity = {"stream": stamp, **describe(strategy)}
-        if _finished(folder, identity):
+        folder = walk.folder(strategy, cell.strategy, out / RUNS / run_name(strategy, cell.strategy, cell.order))
+        if folder.finished():
             continue
         try:
-            rows = run(
-                stream,
-                strategy,
-                folder,
-                label=cell.strategy,
-                order=cell.order,
-                examples=out / "examples",
-                notify=notify,
-                on_rows=lambda _: write_rows(out),
-                store=store,
-                look_ahead=settings.look_ahead,
-                scenario=settings.scenario,
-                groups=settings.groups,
-                open_set=open_set,
-            )
+            walk.teach(strategy, cell.strategy, folder)
         except Diverged as error:
-            diverged[folder.name] = str(error)
+            diverged[folder.path.name] = str(error)
             continue
-        _finish(folder, identity, rows.to_dict("records"), keep_models)
-    write_rows(out)
+        if not keep_models:
+            folder.drop_model()
     return diverged
-
-
-def write_rows(out: Path) -> pd.DataFrame:
-    """Gather the rows of all runs, finished or not, into rows.csv and rows.parquet."""
-    found = [row for folder in sorted((out / "runs").iterdir()) for row in _rows_of(folder)]
-    rows = pd.DataFrame(found, columns=COLUMNS)
-    replace_file(out / "rows.csv", lambda new: rows.to_csv(new, index=False))
-    replace_file(out / "rows.parquet", lambda new: rows.to_parquet(new, index=False))
-    return rows
-
-
-def _rows_of(folder: Path) -> Iterator[dict[str, Any]]:
-    if (folder / ROWS).exists():
-        yield from json.loads((folder / ROWS).read_text(encoding="utf-8"))["rows"]
-    elif (folder / MANIFEST).exists():
-        yield from read_manifest(folder)["extra"]["rows"]
-
-
-def _finished(folder: Path, identity: dict[str, Any]) -> bool:
-    if not (folder / ROWS).exists():
-        return False
-    kept = json.loads((folder / ROWS).read_text(encoding="utf-8"))
-    if {key: kept.get(key) for key in identity} != identity:
-        raise ContinuadError(
-            f"{folder} holds a finished run on other images or with other settings; choose another output folder"
-        )
-    return True
-
-
-def _finish(folder: Path, identity: dict[str, Any], rows: Rows, keep_model: bool) -> None:
-    kept = json.dumps({**identity, "rows": rows})
-    replace_file(folder / ROWS, lambda new: new.write_text(kept, encoding="utf-8"))
-    if not keep_model:
-        for file in folder.iterdir():
-            if file.name != ROWS:
-                shutil.rmtree(file) if file.is_dir() else file.unlink()

@@ -1,4 +1,4 @@
-"""Which products are learned together: from "10-5" to the lessons of a run."""
+"""Which products are learned together: from "10-5" to the steps of a run."""
 
 from __future__ import annotations
 
@@ -11,27 +11,32 @@ from typing import NamedTuple, cast
 from continuad.core.types import ImageSet, Joined, Task
 from continuad.errors import ContinuadError
 
-NAMED = 3  # products of one lesson that its name spells out
+NAMED = 3  # products of one step that its name spells out
 
 
-class Lesson(NamedTuple):
+class Step(NamedTuple):
     """Products that are learned together.
 
     Attributes:
-        task: what a strategy learns; its index counts lessons. A product alone is its own task.
+        task: what a strategy learns; its index counts steps. A step of one product is that product's own task.
         places: positions of its products in the stream.
     """
 
     task: Task
     places: range
 
+    @property
+    def last(self) -> int:
+        """The position of its last product."""
+        return self.places[-1]
+
 
 def group_sizes(groups: str, products: int) -> list[int]:
-    """How many products each lesson takes.
+    """How many products each step takes.
 
     Args:
-        groups: parts with "-" between them: N is one lesson of N products, NxM are M lessons of N. A last part
-            without x repeats until the stream ends. "": a lesson for each product.
+        groups: parts with "-" between them: N is one step of N products, NxM are M steps of N. A last part
+            without x repeats until the stream ends. "": a step for each product.
         products: how many there are in the stream.
 
     Raises:
@@ -44,8 +49,8 @@ def group_sizes(groups: str, products: int) -> list[int]:
         return [1] * products
     if not re.fullmatch(rf"{part}(-{part})*", groups):
         raise ContinuadError(
-            f"--groups {groups} cannot be read; write 14-1 (14 products in the first task, then 1 a task), 10-1x5 "
-            "(10, then five times 1) or 3x5 (five tasks of 3)"
+            f"--groups {groups} cannot be read; write 14-1 (14 products in the first step, then 1 a step), 10-1x5 "
+            "(10, then five times 1) or 3x5 (five steps of 3)"
         )
     parts = [(int(size), int(times or 1)) for size, _, times in (p.partition("x") for p in groups.split("-"))]
     if "x" not in groups.rpartition("-")[2]:
@@ -56,17 +61,17 @@ def group_sizes(groups: str, products: int) -> list[int]:
         first = parts[0][0] if parts[0][0] < products else max(1, products - 1)
         fits = f"{first}-{products - first}" if products > 1 else "1"
         raise ContinuadError(
-            f"--groups {groups} makes tasks of {total} products in all and the stream has {products}; give parts that "
+            f"--groups {groups} makes steps of {total} products in all and the stream has {products}; give parts that "
             f"add up to {products}, such as {fits} or 1x{products}"
         )
     return [n for n, m in parts for _ in range(m)]
 
 
-def lessons_of(stream: Sequence[Task], sizes: Sequence[int]) -> list[Lesson]:
-    """The stream's products in lessons of these sizes, in order."""
+def in_steps(stream: Sequence[Task], sizes: Sequence[int]) -> list[Step]:
+    """The stream's products in steps of these sizes, in order."""
     ends = list(accumulate(sizes))
     places = [range(end - size, end) for size, end in zip(sizes, ends, strict=True)]
-    return [Lesson(_together([stream[i] for i in some], number), some) for number, some in enumerate(places)]
+    return [Step(_together([stream[i] for i in some], number), some) for number, some in enumerate(places)]
 
 
 def _together(products: Sequence[Task], number: int) -> Task:

@@ -1,11 +1,12 @@
-"""Does a model notice products that it has never learned?"""
+"""The open set: does a model notice products that it has never learned?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from continuad.core.batches import in_order
 from continuad.core.strategy import InfersTask, Strategy
@@ -17,7 +18,7 @@ from continuad.vision.feature_cache import FeatureStore, remembering
 
 
 def refuse_learned(open_set: Iterable[Product], learned: Iterable[Product]) -> None:
-    """An open_set product may not be among those learned, by whatever path.
+    """A product of the open set may not be among those learned, by whatever path.
 
     Raises:
         ContinuadError: one is.
@@ -32,31 +33,36 @@ def refuse_learned(open_set: Iterable[Product], learned: Iterable[Product]) -> N
 
 
 def open_set_auroc(
-    strategy: Strategy, known: Sequence[Task], open_set: Sequence[Task], store: FeatureStore | None = None
+    strategy: Strategy, learned: Sequence[Task], open_set: Sequence[Task], store: FeatureStore | None = None
 ) -> float | None:
-    """AUROC of telling good images of products never learned from all test images of known ones.
+    """AUROC of the distance to the nearest task, good images of the open set against all test images of learned tasks.
 
-    An image is the stranger the farther it lies from its nearest known task. Images of products that were never
-    learned come from train and test alike.
+    Images of the open set come from train, val and test alike, since none of them was learned.
 
     Returns:
-        0..1; None for a strategy that does not infer tasks, or where no known product has a test image.
+        0..1, where 1 means that every image of the open set lies farther away; None for a strategy that measures no
+        such distance, or where no learned product has a test image.
     """
-    seen = [task.test for task in known if len(task.test)]
-    if not isinstance(strategy, InfersTask) or not seen:
+    distance = _task_distance(strategy)
+    tested = [task.test for task in learned if len(task.test)]
+    if distance is None or not tested:
         return None
+    unlearned = [images for task in open_set for images in _good(task)]
     with remembering(store):
-        near = _distances(strategy, seen)
-        far = _distances(strategy, [images for task in open_set for images in _good(task)])
+        near, far = (_distances(strategy, distance, parts) for parts in (tested, unlearned))
     return image_auroc(np.concatenate([near, far]), np.arange(len(near) + len(far)) >= len(near))
+
+
+def _task_distance(strategy: Strategy) -> Callable[[Tensor], Tensor] | None:
+    """What gives the distance (B,) of images to their nearest task, where the strategy infers tasks."""
+    return strategy.task_distance if isinstance(strategy, InfersTask) else None
 
 
 def _good(task: Task) -> list[ImageSet]:
     return [task.train, task.val, task.test.subset(np.flatnonzero(~task.test.labels).tolist())]
 
 
-def _distances(strategy: Strategy, parts: Sequence[ImageSet]) -> np.ndarray:
-    assert isinstance(strategy, InfersTask)
+def _distances(strategy: Strategy, distance: Callable[[Tensor], Tensor], parts: Sequence[ImageSet]) -> np.ndarray:
     detector = strategy.detector
     batches = (batch.image for part in parts for batch in in_order(part, detector.batch_size))
-    return torch.cat([strategy.task_distance(images.to(detector.device)) for images in batches]).cpu().numpy()
+    return torch.cat([distance(images.to(detector.device)) for images in batches]).cpu().numpy()

@@ -1,29 +1,28 @@
-"""Walk a stream: learn a task, look back at every task so far, write down what was found."""
+"""Walk a stream: learn a step, test every product learned so far, write down what was measured."""
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-import continuad
-from continuad.benchmark.evaluate import compare_task_inference, evaluate, inference_ms
+from continuad.benchmark.evaluate import Outcome, Values, compare_task_inference, evaluate, inference_ms
 from continuad.benchmark.examples import save_examples
-from continuad.benchmark.grouping import group_sizes, lessons_of
+from continuad.benchmark.folder import Rows, RunFolder
+from continuad.benchmark.grouping import Step
 from continuad.benchmark.open_set import open_set_auroc
-from continuad.benchmark.scenario import per_task_thresholds, task_is_given
-from continuad.core.checkpoint import Checkpoint
+from continuad.benchmark.protocol import Protocol
 from continuad.core.footprint import footprint, learning_peak
-from continuad.core.strategy import Progress, Strategy
+from continuad.core.strategy import Strategy
 from continuad.core.types import Task
 from continuad.errors import ContinuadError
+from continuad.files import safe_name
 from continuad.models.registry import name_of
-from continuad.models.store import MANIFEST, describe, load_into, save_model
+from continuad.models.store import describe
 from continuad.vision.feature_cache import FeatureStore
 
 COLUMNS = [
@@ -39,8 +38,7 @@ COLUMNS = [
     "metric",
     "value",
 ]
-HALF = "half.safetensors"  # the task that is being learned
-Rows = list[dict[str, Any]]
+WHOLE = -1  # on_task of values that are about the run and not about a product
 Notify = Callable[[str, int, int], None]
 
 
@@ -60,179 +58,204 @@ def run(
     groups: str = "",
     open_set: Sequence[Task] = (),
 ) -> pd.DataFrame:
-    """Learn the stream task after task and measure all tasks seen after each.
+    """Learn the stream step after step and measure all products learned so far after each.
 
     Args:
         stream: tasks, one a product, in the order they are learned.
-        strategy: an untrained strategy around its detector.
-        into: folder of this run's state. After every task model and rows are saved there in one atomic
-            step, and every minute what a gradient detector has learned of a task so far; calling again with
-            the same arguments goes on where the last call was stopped.
+        strategy: an untrained strategy around its detector; it has learned the stream in the end.
+        into: folder of this run. Its rows and its model are saved there after every step, and every minute what a
+            gradient detector has learned of a step so far; the same call again goes on where the last was stopped.
         label: the strategy's name in the rows, e.g. "replay:300"; default: its file's name.
         order: number of this order of tasks, noted in the rows.
-        examples: folder for a few predictions of every task, for the report's pictures.
+        examples: folder for a few predictions of every product, for the report's pictures.
         notify: called with (what is going on, done, total).
-        on_rows: called with all rows so far after every task.
+        on_rows: called with all rows so far after every step.
         store: where features of test images are kept between runs.
-        look_ahead: measure tasks that are still to come as well, for forward transfer (not for strategies
-            that are given the task: they have no model to ask).
-        scenario: what strategies are told of the task, see `scenario.SCENARIOS`; "": each in its own way.
-        groups: products that are learned together as one task, see `group_sizes`; "": none.
-        open_set: products that are never learned; after the last task it is measured how well they are told apart.
+        look_ahead: measure products that are still to come, for forward transfer (not if the task is given: no
+            model of theirs can be asked yet).
+        scenario, groups, open_set: see `Protocol`.
 
     Returns:
         The rows: one value each, columns as in `COLUMNS`; on_task -1 is about the run as a whole. Both task columns
         count products: after_task is the last one of those learned so far.
 
     Raises:
-        ContinuadError: `into` holds another run, or cannot be written; the strategy takes no part in the scenario;
-            the groups do not fit the stream.
+        ContinuadError: the strategy has learned something before, or takes no part in the scenario; `into` holds
+            another run, or cannot be written; the groups do not fit the stream.
     """
-    if not stream:
-        raise ContinuadError("the stream is empty: give at least one task")
+    protocol = Protocol(scenario, groups, tuple(open_set), look_ahead)
+    walk = Walk(stream, protocol, order, examples, notify, store or FeatureStore())
     label = label or name_of(strategy)
-    run_id = run_name(strategy, label, order)
-    stamp = run_stamp(stream, scenario, groups, open_set)
-    task_given = task_is_given(scenario, strategy)
-    lessons = lessons_of(stream, group_sizes(groups, len(stream)))
-    products = [replace(stream[place], index=lesson.task.index) for lesson in lessons for place in lesson.places]
-    store = store or FeatureStore()
-    rows, start = _resume(strategy, into, stamp) if into else ([], 0)
-    for task in strategy.view([lesson.task for lesson in lessons])[start:]:
-        say = None if notify is None else _prefixed(notify, f"learning {task.name}")
-        half = _checkpoint(strategy, into, stamp, task) if into else None
-        spent = _learn(strategy, task, half, say)
-        *others, newest = lessons[task.index].places
-        last = newest == len(stream) - 1
-        looked_at = products if look_ahead and not task_given else products[: newest + 1]
-        known = {} if last else _unchanged(strategy, rows)
-        found = _look_at(
-            strategy, looked_at, newest, scenario, last, examples and examples / run_id, notify, store, known
+    folder = walk.folder(strategy, label, into) if into else None
+    if (names := learned_names(strategy)) and not (folder and folder.begun):
+        raise ContinuadError(
+            f"this strategy has learned {', '.join(names)} already and a run begins untrained; make the strategy "
+            "anew, or teach it further with strategy.learn(task)"
         )
-        found[newest] |= spent
-        for place in others:
-            found[place]["steps"] = spent["steps"]
-        found[-1] = _costs(strategy, products[newest], task_given)
-        if last and open_set and (apart := open_set_auroc(strategy, products, open_set, store)) is not None:
-            found[-1]["open_set_auroc"] = apart
-        about = {"run": run_id, "detector": name_of(strategy.detector), "strategy": label, "seed": strategy.seed}
-        about |= {"order": order, "after_task": newest, "after_name": task.name}
-        rows += _rows(about, found, stream)
-        if into and half:
-            save_model(strategy, into, {"stream": stamp, "cursor": task.index + 1, "rows": rows})
-            half.remove()
-        if on_rows:
-            on_rows(rows)
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _rows(about: dict[str, Any], found: dict[int, dict[str, float]], stream: Sequence[Task]) -> Rows:
-    names = {i: task.name for i, task in enumerate(stream)} | {-1: ""}
-    return [
-        about | {"on_task": on, "on_name": names[on], "metric": metric, "value": value}
-        for on, values in found.items()
-        for metric, value in values.items()
-    ]
+    return pd.DataFrame(walk.teach(strategy, label, folder, on_rows), columns=COLUMNS)
 
 
 def run_name(strategy: Strategy, label: str, order: int) -> str:
-    """Unique in its results folder, and fit for a file name."""
-    name = f"{name_of(strategy.detector)}-{label}-seed{strategy.seed}-order{order}"
-    return name.replace(":", "-").replace("%", "pct")
+    """A run's name and folder: no two runs of a grid share it, on any file system."""
+    return f"{safe_name(name_of(strategy.detector))}_{safe_name(label)}_seed{strategy.seed}_order{order}"
 
 
-def stream_stamp(stream: Sequence[Task]) -> str:
-    """A hash of all names and pixels that a run learns from or is measured on."""
-    digest = hashlib.blake2b(digest_size=16)
-    for task in stream:
-        for images in (task.train, task.val, task.test):
-            digest.update(f"{task.name}{images.images.shape}{images.labels.tolist()}".encode())
-            for image in images.images:
-                digest.update(image.tobytes())
-            digest.update(images.masks.tobytes())
-    return digest.hexdigest()
+def learned_names(strategy: Strategy) -> list[str]:
+    """Names of the tasks that a strategy has learned, in order."""
+    return [task.name for task in strategy.tasks]
 
 
-def run_stamp(stream: Sequence[Task], scenario: str = "", groups: str = "", open_set: Sequence[Task] = ()) -> str:
-    """What tells runs of one strategy apart: the stream's hash, and what is asked beyond the usual."""
-    asked = {"scenario": scenario, "groups": groups, "open_set": stream_stamp(open_set) if open_set else ""}
-    return " ".join([stream_stamp(stream), *(f"{name}={value}" for name, value in asked.items() if value)])
+@dataclass(frozen=True)
+class Walk:
+    """A stream in one order, and what is measured along it; any number of strategies may take it.
 
+    Attributes:
+        stream, order, examples, notify, store: see `run`.
+        protocol: what is measured.
 
-def _resume(strategy: Strategy, into: Path, stamp: str) -> tuple[Rows, int]:
-    if not (into / MANIFEST).exists():
-        return [], 0
-    extra = load_into(strategy, into)
-    if extra.get("stream") != stamp:
-        raise ContinuadError(
-            f"{into} holds a run on other images, in another order or tested otherwise; choose another output folder"
+    Raises:
+        ContinuadError: the stream is empty.
+    """
+
+    stream: Sequence[Task]
+    protocol: Protocol
+    order: int = 0
+    examples: Path | None = None
+    notify: Notify | None = None
+    store: FeatureStore = field(default_factory=FeatureStore)
+
+    def __post_init__(self) -> None:
+        if not self.stream:
+            raise ContinuadError("the stream is empty: give at least one task")
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """What is learned at one time."""
+        return self.protocol.steps(self.stream)
+
+    @cached_property
+    def products(self) -> list[Task]:
+        """What is tested one by one: the stream's products, the index of each that of the step it is learned in."""
+        return [replace(self.stream[place], index=step.task.index) for step in self.steps for place in step.places]
+
+    @cached_property
+    def stamp(self) -> str:
+        """See `Protocol.stamp`."""
+        return self.protocol.stamp(self.stream)
+
+    def folder(self, strategy: Strategy, label: str, path: Path) -> RunFolder:
+        """The folder of a strategy's run, as yet untrained."""
+        return RunFolder(
+            path, {"run": run_name(strategy, label, self.order), "stream": self.stamp, **describe(strategy)}
         )
-    return extra["rows"], extra["cursor"]
+
+    def teach(
+        self,
+        strategy: Strategy,
+        label: str,
+        folder: RunFolder | None = None,
+        on_rows: Callable[[Rows], None] | None = None,
+    ) -> Rows:
+        """Learn and measure the steps that `folder` does not hold yet; all rows of the run.
+
+        Args:
+            strategy: untrained. label, on_rows: see `run`.
+
+        Raises:
+            ContinuadError: see `run`.
+        """
+        given, own = self.protocol.task_is_given(strategy), self.protocol.per_task_thresholds
+        tasks = strategy.view([step.task for step in self.steps])
+        rows, start = folder.resume(strategy, [step.last + 1 for step in self.steps]) if folder else ([], 0)
+        for step, task in list(zip(self.steps, tasks, strict=True))[start:]:
+            spent = self._learn(strategy, task, folder)
+            ends = step is self.steps[-1]
+            shown = self.products if self.protocol.look_ahead and not given else self.products[: step.last + 1]
+            found: dict[int, Values] = {place: {} for place in range(len(shown))}
+            if not ends:
+                found |= unchanged(strategy, rows)
+            for place, product in enumerate(shown):
+                self._say(f"testing {product.name}", place, len(shown))
+                if found[place] or not len(product.test):
+                    continue
+                learned = place <= step.last
+                found[place], outcome = evaluate(
+                    strategy, product, self.store, learned=learned, task_given=given, per_task_thresholds=own
+                )
+                if ends:
+                    found[place] |= compare_task_inference(strategy, product) if not given else {}
+                    self._save_examples(strategy, label, place, outcome)
+            found[step.last] |= {"train_seconds": spent["train_seconds"]}
+            for place in step.places:
+                found[place]["steps"] = spent["steps"]
+            found[WHOLE] = self._of_the_whole(strategy, step, given)
+            rows = rows + self._rows(strategy, label, step, found)
+            if folder:
+                folder.keep(strategy, rows, task.index + 1)
+            if on_rows:
+                on_rows(rows)
+        if folder:
+            folder.finish(rows)
+        return rows
+
+    def _learn(self, strategy: Strategy, task: Task, folder: RunFolder | None) -> Values:
+        """Learn one step; seconds, those of interrupted calls too, and optimiser steps."""
+        half = folder.checkpoint(task.index) if folder else None
+        began = time.perf_counter()
+        steps = strategy.learn(task, lambda done, total: self._say(f"learning {task.name}", done, total), half)
+        earlier = half.earlier if half else 0.0
+        return {"train_seconds": earlier + time.perf_counter() - began, "steps": float(steps)}
+
+    def _say(self, what: str, done: int, total: int) -> None:
+        if self.notify:
+            self.notify(what, done, total)
+
+    def _save_examples(self, strategy: Strategy, label: str, place: int, outcome: Outcome) -> None:
+        """A few of the last model's predictions of a product."""
+        if self.examples:
+            product = self.products[place]
+            folder = self.examples / run_name(strategy, label, self.order)
+            thresholds = strategy.thresholds(product.index if self.protocol.per_task_thresholds else None)
+            save_examples(folder, replace(product, index=place), outcome, thresholds)
+
+    def _of_the_whole(self, strategy: Strategy, step: Step, given: bool) -> Values:
+        """What is measured of the model and not of a product."""
+        weight, newest = footprint(strategy), self.products[step.last]
+        values = {"architecture_mb": weight.architecture, "additional_mb": weight.additional}
+        values["learning_mb"] = learning_peak(strategy)
+        if len(newest.test):
+            values["inference_ms"] = inference_ms(strategy, newest, given)
+        if step is self.steps[-1] and self.protocol.open_set:
+            apart = open_set_auroc(strategy, self.products, self.protocol.open_set, self.store)
+            values |= {} if apart is None else {"open_set_auroc": apart}
+        return values
+
+    def _rows(self, strategy: Strategy, label: str, step: Step, found: dict[int, Values]) -> Rows:
+        run, detector = run_name(strategy, label, self.order), name_of(strategy.detector)
+        about = {"run": run, "detector": detector, "strategy": label, "seed": strategy.seed, "order": self.order}
+        about |= {"after_task": step.last, "after_name": step.task.name}
+        return [
+            {**about, "on_task": on, "on_name": name, "metric": metric, "value": value}
+            for on, name in self._names()
+            for metric, value in found.get(on, {}).items()
+        ]
+
+    def _names(self) -> Iterator[tuple[int, str]]:
+        """Values of on_task, with the names beside them."""
+        yield from enumerate(product.name for product in self.products)
+        yield WHOLE, ""
 
 
-def _checkpoint(strategy: Strategy, into: Path, stamp: str, task: Task) -> Checkpoint:
-    identity = {"version": continuad.__version__, "stream": stamp, "task": task.index, **describe(strategy)}
-    return Checkpoint(into / HALF, identity)
+def unchanged(strategy: Strategy, rows: Rows) -> dict[int, Values]:
+    """Values that need not be measured again at every step: those of separate models, which no later step changes.
 
-
-def _learn(strategy: Strategy, task: Task, half: Checkpoint | None, say: Progress | None) -> dict[str, float]:
-    began = time.perf_counter()
-    steps = strategy.learn(task, say, half)
-    earlier = half.earlier if half else 0.0
-    return {"train_seconds": earlier + time.perf_counter() - began, "steps": float(steps)}
-
-
-def _look_at(
-    strategy: Strategy,
-    products: Sequence[Task],
-    newest: int,
-    scenario: str,
-    last: bool,
-    examples: Path | None,
-    notify: Notify | None,
-    store: FeatureStore,
-    known: dict[int, dict[str, float]],
-) -> dict[int, dict[str, float]]:
-    """Values of every product by its place in the stream; a product's index is the task it is learned in."""
-    found: dict[int, dict[str, float]] = {}
-    task_given, own = task_is_given(scenario, strategy), per_task_thresholds(scenario)
-    for place, product in enumerate(products):
-        if notify:
-            notify(f"testing {product.name}", place, len(products))
-        found[place] = dict(known.get(place, {}))
-        if found[place] or not len(product.test):
-            continue
-        found[place], outcome = evaluate(
-            strategy, product, store, learned=place <= newest, task_given=task_given, per_task_thresholds=own
-        )
-        if last and not task_given:
-            found[place] |= compare_task_inference(strategy, product)
-        if last and examples:
-            thresholds = strategy.thresholds(product.index if own else None)
-            save_examples(examples, replace(product, index=place), outcome, thresholds)
-    return found
-
-
-def _unchanged(strategy: Strategy, rows: Rows) -> dict[int, dict[str, float]]:
-    """Values that are not measured again until the last task: those of separate models, which stay as they were."""
+    Separate models are those of a strategy that needs the task. Empty for all others.
+    """
     if not strategy.needs_task or not rows:
         return {}
     before = rows[-1]["after_task"]
-    values: dict[int, dict[str, float]] = {}
+    values: dict[int, Values] = {}
     for row in rows:
-        if row["after_task"] == before and row["on_task"] >= 0 and row["metric"] not in ("train_seconds", "steps"):
+        if row["after_task"] == before and row["on_task"] != WHOLE and row["metric"] not in ("train_seconds", "steps"):
             values.setdefault(row["on_task"], {})[row["metric"]] = row["value"]
     return values
-
-
-def _costs(strategy: Strategy, product: Task, task_given: bool) -> dict[str, float]:
-    weight = footprint(strategy)
-    values = {"architecture_mb": weight.architecture, "additional_mb": weight.additional}
-    values["learning_mb"] = learning_peak(strategy)
-    if len(product.test):
-        values["inference_ms"] = inference_ms(strategy, product, task_given)
-    return values
-
-
-def _prefixed(notify: Notify, what: str) -> Callable[[int, int], None]:
-    return lambda done, total: notify(what, done, total)

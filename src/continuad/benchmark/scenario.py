@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from continuad.core.strategy import Strategy
 from continuad.errors import ContinuadError
+from continuad.models.registry import name_of
 
 SCENARIOS = {
     "task": "the true task is given to every strategy that can use it",
@@ -25,16 +26,16 @@ def left_out(scenario: str, strategy: type[Strategy]) -> str | None:
     if scenario and scenario not in SCENARIOS:
         raise ContinuadError(f"--scenario {scenario} is not known; there are {', '.join(SCENARIOS)}")
     if scenario == "domain" and strategy.needs_task:
-        return f"{strategy.__name__} must be given the task, and the scenario domain does not tell it"
+        return "it must be given the task, and the scenario domain does not give it"
     if scenario == "class" and not strategy.infers_task_by:
-        return f"{strategy.__name__} does not infer the task, as the scenario class asks"
+        return "it does not infer the task, as the scenario class asks"
     return None
 
 
 def per_task_thresholds(scenario: str) -> bool:
-    """Whether verdicts rest on the thresholds of the image's own product, or on one for everything.
+    """Whether verdicts rest on the thresholds of the image's own task, or on those for everything.
 
-    In a factory somebody knows which product lies under the camera, even where the model does not ask.
+    In the scenario domain nobody knows the product; in all others somebody does, even where the model is not given it.
     """
     return scenario != "domain"
 
@@ -46,5 +47,5 @@ def task_is_given(scenario: str, strategy: Strategy) -> bool:
         ContinuadError: it takes no part in the scenario.
     """
     if reason := left_out(scenario, type(strategy)):
-        raise ContinuadError(reason)
+        raise ContinuadError(f"strategy {name_of(strategy)} takes no part in the scenario {scenario}: {reason}")
     return strategy.needs_task or (scenario == "task" and bool(strategy.infers_task_by))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,8 @@ _PAINTERS: dict[str, _Painter] = {
     "zipper": zipper.draw,
     "toothbrush": toothbrush.draw,
 }
+
+_Picture = tuple[str, str, "str | None", int, int]  # product, file below its folder, defect, split, number
 
 PRODUCTS: tuple[str, ...] = tuple(_PAINTERS)
 """The ten products in stream order."""
@@ -127,8 +129,7 @@ def write_line(
     Raises:
         ContinuadError: a wrong option, or `root` exists and is something else.
     """
-    root = Path(root)
-    shape = _shape(size)
+    root, shape = Path(root), _shape(size)
     if not products or len(set(products)) < len(products):
         raise ContinuadError(f"products: name one or more of {', '.join(PRODUCTS)}, each once")
     for product in products:
@@ -143,26 +144,37 @@ def write_line(
     pictures = [
         (product, *picture) for product in products for picture in _pictures(product, train, test_good, per_defect)
     ]
-    folders = [root / product for product in products]
     if root.exists() and (root.is_file() or any(root.iterdir())):
-        _check_same(root, settings, [root / picture[0] / picture[1] for picture in pictures])
-        return folders
+        _check_same(root, settings, [root / product / name for product, name, *_ in pictures])
+    else:
+        _write_whole(root, settings, _photographs(pictures, seed, shape, progress))
+    return [root / product for product in products]
 
+
+def _photographs(
+    pictures: Sequence[_Picture], seed: int, shape: tuple[int, int], progress: Callable[[str, int, int], None] | None
+) -> Iterator[tuple[str, Array]]:
+    """The files of some pictures below the line's folder: each picture, and its mask where it has a defect."""
+    for done, (product, name, defect, split, index) in enumerate(pictures, start=1):
+        image, mask = _photograph(product, defect, (seed, PRODUCTS.index(product), split, index), shape)
+        yield f"{product}/{name}", image
+        if defect is not None:
+            yield f"{product}/ground_truth/{defect}/{index:03d}_mask.png", mask.astype(np.uint8) * 255
+        if progress is not None:
+            progress(product, done, len(pictures))
+
+
+def _write_whole(root: Path, settings: dict[str, object], files: Iterable[tuple[str, Array]]) -> None:
+    """Make `root` of these files in one step: they are written beside it first."""
     partial = root.parent / f".{root.name}.partial"
     if partial.exists():  # a write that was killed
         shutil.rmtree(partial)
-    for done, (product, name, defect, split, index) in enumerate(pictures, start=1):
-        image, mask = _photograph(product, defect, (seed, PRODUCTS.index(product), split, index), shape)
-        _save(partial / product / name, image)
-        if defect is not None:
-            _save(partial / product / "ground_truth" / defect / f"{index:03d}_mask.png", mask.astype(np.uint8) * 255)
-        if progress is not None:
-            progress(product, done, len(pictures))
+    for name, pixels in files:
+        _save(partial / name, pixels)
     (partial / _SETTINGS).write_text(json.dumps(settings, indent=1), encoding="utf-8")
     if root.exists():
         root.rmdir()
     partial.rename(root)
-    return folders
 
 
 def _pictures(product: str, train: int, test_good: int, per_defect: int) -> Iterator[tuple[str, str | None, int, int]]:

@@ -1,4 +1,4 @@
-"""The plain answers a report opens with, computed from rows: did the old products suffer?"""
+"""The answers a report opens with, computed from rows: did the old products suffer?"""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from continuad.metrics import continual
 from continuad.report import style
 from continuad.report.tables import furthest_runs, matrix
 
-# A change of the headline metric (0..1) that a reader should call nothing, or little.
+# Losses of the headline metric (0..1) below which an answer is "no", and "a little".
 NOTHING, LITTLE = 0.01, 0.05
-# Below this share of a separate model per product, "nothing was lost" is not yet "it works".
+# A strategy below this share of what separate models reach is called weak, even where nothing was lost.
 WEAK = 0.8
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of the old products under one strategy.
+    """Whether the old products suffered under one strategy.
 
     Attributes:
-        detector, strategy: who answers.
-        verdict: "no", "a little", "yes", or "reference" (nothing to forget), or "open" (cannot be said).
+        detector, strategy: whose answer it is.
+        verdict: "no", "a little", "yes", or "reference" (it never learns one product after another), or "open" (it
+            cannot be said).
         sentence: the same in words and numbers.
-        worst: the worst change of an earlier product (negative: it fell), NaN where unknown.
-        final: mean over products at the end, NaN where unknown.
+        worst: the worst change of an earlier product (negative: it fell), NaN where none was measured.
+        final: mean over products at the end, NaN where none was measured.
+        products: how many were learned.
     """
 
     detector: str
@@ -36,25 +37,31 @@ class Answer:
     sentence: str
     worst: float
     final: float
+    products: int
 
 
 def changes(rows: pd.DataFrame, metric: str, detector: str, strategy: str) -> pd.DataFrame:
-    """What each product but those of the last lesson was worth just after it was learned and at the end.
+    """What each product that was learned before the last step was worth when just learned, and is at the end.
 
     Returns:
-        Columns learned, final, change; a line per product in training order, each the mean over the runs
-        (seeds, orders) in which it was not in the last lesson. Empty where there is but one lesson, or where
-        no product was evaluated twice.
+        Columns learned, final, change; a line per product in training order, each the mean over the runs (seeds,
+        orders) in which it was learned before the last step and measured both times. Empty where there is none.
     """
+    table = _then_and_now(rows, metric, detector, strategy).dropna()
+    table = table.groupby("product", sort=False)[["learned", "final"]].mean()
+    return table.assign(change=table["final"] - table["learned"])
+
+
+def _then_and_now(rows: pd.DataFrame, metric: str, detector: str, strategy: str) -> pd.DataFrame:
+    """A line for each run and each product learned before its last step; NaN where it was not measured."""
     found = []
     for run in furthest_runs(rows, detector, strategy):
         values, names = matrix(rows, metric, run)
-        learned, last = continual.when_learned(values), len(values) - 1
-        for task in np.flatnonzero(continual.learned_at(values) < last):
-            found.append((names[task], learned[task], values[-1, task]))
-    table = pd.DataFrame(found, columns=["product", "learned", "final"]).dropna()
-    table = table.groupby("product", sort=False)[["learned", "final"]].mean()
-    return table.assign(change=table["final"] - table["learned"])
+        ends = np.unique(rows.loc[rows["run"] == run, "after_task"])  # the last product of each step
+        step = np.searchsorted(ends, np.arange(len(names)))  # in which each product is learned
+        for task in np.flatnonzero(step < len(ends) - 1):
+            found.append((names[task], values[ends[step[task]], task], values[-1, task]))
+    return pd.DataFrame(found, columns=["product", "learned", "final"])
 
 
 def answers(rows: pd.DataFrame, means: pd.DataFrame, metric: str) -> list[Answer]:
@@ -64,73 +71,87 @@ def answers(rows: pd.DataFrame, means: pd.DataFrame, metric: str) -> list[Answer
 
 def _answer(rows: pd.DataFrame, line: pd.Series, means: pd.DataFrame, metric: str) -> Answer:
     detector, strategy, final = str(line["detector"]), str(line["strategy"]), float(line[metric])
-    name = style.metric_name(metric).replace(" (best)", "")
+    name, products = style.metric_name(metric), int(line["tasks"])
 
     def say(verdict: str, sentence: str, worst: float = float("nan")) -> Answer:
-        return Answer(detector, strategy, verdict, sentence, worst, final)
+        return Answer(detector, strategy, verdict, sentence, worst, final, products)
 
     if style.family(strategy) == "single":
-        return say("reference", "A separate model for every product: nothing can be forgotten. The bar to reach.")
+        return say("reference", "A reference: a separate model for every product, so none can be forgotten.")
     if style.family(strategy) == "multitask":
-        return say("reference", "Learns all products at once, with all their images at hand: nothing to forget.")
-    lessons = rows.loc[(rows["detector"] == detector) & (rows["strategy"] == strategy), "after_task"].nunique()
-    if lessons < 2:
-        what = "Only one product is learned" if line["tasks"] < 2 else "All products are learned at once"
+        return say("reference", "A reference: learned anew at every step from the images of all products so far.")
+    earlier = set(_then_and_now(rows, metric, detector, strategy)["product"])
+    if not earlier:
+        what = "Only one product was learned" if products < 2 else f"All {products} products were learned in one step"
         return say("open", f"{what}, so there is no earlier one that could have suffered.")
     table = changes(rows, metric, detector, strategy)
     if table.empty:
-        return say("open", f"{name} of the earlier products is not among the results, so it cannot be said.")
+        return say("open", f"No earlier product has {name} both when it was learned and at the end.")
+    return say(*_verdict(table, name, _weak(line, means, metric), len(earlier) - len(table)))
+
+
+def _verdict(table: pd.DataFrame, name: str, weak: str, unmeasured: int) -> tuple[str, str, float]:
+    """Verdict, sentence and worst change for a table of `changes`."""
     at = table["change"].idxmin()
     learned, now, worst = (float(table.loc[at, key]) for key in ("learned", "final", "change"))
-    story = f"{at} fell from {learned:.2f} to {now:.2f}"
-    mean = float(table["change"].mean())
+    left_out = f" {unmeasured} without {name} {'is' if unmeasured == 1 else 'are'} not counted." if unmeasured else ""
     if worst > -NOTHING:
         change = f"{style.signed(worst)} {name} ({at}, {learned:.3f} → {now:.3f})"
-        text = f"No. Worst change of an earlier product: {change}."
-        return say("no", text + _weak(line, means, metric), worst)
+        return "no", f"No. Worst change of an earlier product: {change}.{left_out}{weak}", worst
+    story = f"{at} fell from {learned:.2f} to {now:.2f} in {name}"
     if worst > -LITTLE:
-        text = f"A little. {story.replace('fell', 'went')} in {name}; no other earlier product lost more."
-        return say("a little", text + _weak(line, means, metric), worst)
+        return "a little", f"A little. {story}; no other earlier product lost more.{left_out}{weak}", worst
     lost = int((table["change"] <= -LITTLE).sum())
-    text = f"Yes. {story} in {name}"
     if len(table) > 1:
-        text += f"; {lost} of {len(table)} earlier products lost more than {LITTLE}, "
-        text += f"the mean change is {style.signed(mean, 2)}"
-    return say("yes", text + ".", worst)
+        story += f"; {lost} of {len(table)} earlier products lost {LITTLE} or more, "
+        story += f"the mean change is {style.signed(float(table['change'].mean()), 2)}"
+    return "yes", f"Yes. {story}.{left_out}", worst
 
 
 def _weak(line: pd.Series, means: pd.DataFrame, metric: str) -> str:
-    """A warning for what forgets little because it never knew much."""
+    """A warning for a strategy that has little to forget."""
     gap = line.get(f"relative_gap_{metric}", float("nan"))
     if pd.isna(gap) or 1 - gap >= WEAK:
         return ""
-    return f" But it is weak throughout: {100 * (1 - gap):.0f} % of what a separate model per product reaches."
+    return f" But it is weak: at the end it reaches {100 * (1 - gap):.0f} % of what a separate model per product does."
 
 
 def headline(found: list[Answer], metric: str, several: bool) -> str:
     """One sentence over all strategies."""
     asked = [one for one in found if one.verdict in ("no", "a little", "yes")]
+    unsaid = [one for one in found if one.verdict == "open"]
     if not asked:
-        return "It cannot be said yet: there is no earlier product to look back at."
+        reasons = {one.sentence for one in unsaid}
+        if not reasons:
+            return "It cannot be said: only references were run, which do not learn one product after another."
+        return f"It cannot be said yet. {reasons.pop() if len(reasons) == 1 else 'The table says why.'}"
 
-    def names(verdict: str) -> str:
-        own = [f"{one.detector} {one.strategy}" if several else one.strategy for one in asked if one.verdict == verdict]
-        return own[0] if len(own) == 1 else f"{', '.join(own[:-1])} and {own[-1]}" if own else ""
+    def names(those: list[Answer]) -> str:
+        own = [f"{one.detector} {one.strategy}" if several else one.strategy for one in those]
+        return own[0] if len(own) == 1 else f"{', '.join(own[:-1])} and {own[-1]}"
 
     parts = [
-        f"not with {names('no')}" if names("no") else "",
-        f"a little with {names('a little')}" if names("a little") else "",
-        f"yes with {names('yes')}" if names("yes") else "",
+        (word, [one for one in found if one.verdict == verdict])
+        for word, verdict in (
+            ("not with", "no"),
+            ("a little with", "a little"),
+            ("yes with", "yes"),
+            ("cannot be said of", "open"),
+        )
     ]
-    text = "; ".join(part for part in parts if part)
-    best = max(asked, key=lambda one: one.final if one.final == one.final else -1.0)
-    who = f"{best.detector} {best.strategy}" if several else best.strategy
-    name = style.metric_name(metric).replace(" (best)", "")
-    return f"{text[0].upper()}{text[1:]}. Best at the end: {who}, with a mean {name} of {best.final:.3f}."
+    text = "; ".join(f"{word} {names(those)}" for word, those in parts if those)
+    # Means over fewer products are means over other products: who has learned fewer takes no part.
+    whole = [one for one in asked if one.products == max(one.products for one in asked)]
+    best = max(whole, key=lambda one: one.final if one.final == one.final else -1.0)
+    name = style.metric_name(metric)
+    text = f"{text[0].upper()}{text[1:]}."
+    if len(whole) > 1:
+        text += f" Best of these at the end: {names([best])}, with a mean {name} of {best.final:.3f}."
+    return text
 
 
 def unfinished(rows: pd.DataFrame, settings: dict[str, Any]) -> list[str]:
-    """What is still to come, a line each; empty when every run has learned every product it should.
+    """What is not learned yet, a line each; empty when every run has learned every product it should.
 
     The settings tell what was planned: `products`, `detector`, `strategy`, `seeds`, `orders`.
     Where they do not, the furthest run sets the measure.
@@ -173,18 +194,22 @@ def not_available(rows: pd.DataFrame, means: pd.DataFrame, settings: dict[str, A
     for detector, group in means.groupby("detector", sort=False):
         if "single" not in set(group["strategy"]):
             said.append(f"Relative gap of {detector}: the strategy “single” was not run; add it to --strategy.")
-    if (means["tasks"] < 2).any():
-        said.append("Forgetting: needs at least two products.")
+    steps = rows.groupby(["strategy", "run"])["after_task"].nunique().groupby("strategy").max()
+    short = [name for name in style.order_strategies(steps.index[steps < 2]) if not style.is_reference(name)]
+    if short:
+        said.append(f"Forgetting, for {', '.join(short)}: needs products learned in two steps or more.")
     if (means["left_out"] > 0).any():
         said.append("Means over seeds and orders leave out runs that have learned fewer products than others.")
     if settings.get("scenario") == "task":
-        said.append("Task accuracy: in the scenario task the product is given to every strategy that can use it.")
+        said.append("Task accuracy: in the scenario task the true task is given to every strategy that can use it.")
     elif who := _without(means, "task_accuracy"):
-        said.append(f"Task accuracy and metrics with the product given, for {who}: these do not infer the product.")
-    if settings.get("unknown") and (who := _without(means, "open_set_auroc")):
         said.append(
-            f"Unknown products told apart, for {who}: measured after the last product, by how far an image lies from "
-            "the known ones in a pooled task_inference; strategies that have none say nothing of it."
+            f"Task accuracy, and metrics with the task given, for {who}: these strategies do not infer the task."
+        )
+    if settings.get("open_set") and (who := _without(means, "open_set_auroc")):
+        said.append(
+            f"{style.metric_name('open_set_auroc')}, for {who}: it is measured after the last step, from how far an "
+            "image lies from its nearest learned task, which only strategies with pooled task inference measure."
         )
     return said
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from continuad.files import safe_name
 from continuad.metrics import continual
 from continuad.report import style
 from continuad.report.drawing import GRID, INK, label_ends, new_figure, styled
@@ -61,7 +62,7 @@ def all_figures(rows: pd.DataFrame, summary: pd.DataFrame) -> list[Drawing]:
 
 
 def _of_metric(rows: pd.DataFrame, runs: pd.DataFrame, metric: str, detector: str) -> Iterator[Drawing]:
-    name, stem = style.metric_name(metric), style.slug(detector)
+    name, stem = style.metric_name(metric), safe_name(detector)
     draw = partial(products, rows, metric, detector)
     title = f"{name} of each product at the end, {detector}"
     yield Drawing(f"products_{stem}_{metric}", "products", metric, title, draw)
@@ -72,13 +73,13 @@ def _of_metric(rows: pd.DataFrame, runs: pd.DataFrame, metric: str, detector: st
     for strategy, order in runs[["strategy", "order"]].drop_duplicates().itertuples(index=False):
         draw = partial(heat_matrix, rows, metric, detector, strategy, order)
         title = f"{name} of each product after each, {detector} · {strategy} · order {order}"
-        yield Drawing(f"matrix_{stem}_{style.slug(strategy)}_order{order}_{metric}", "matrix", metric, title, draw)
+        yield Drawing(f"matrix_{stem}_{safe_name(strategy)}_order{order}_{metric}", "matrix", metric, title, draw)
 
 
 def trend(rows: pd.DataFrame, metric: str, detector: str) -> Figure:
     """The mean over products seen as products are added, a line per strategy with a band of ± 1 deviation.
 
-    The thesis's Figures 5.4, 5.7 and 5.10. References (single, multitask) are dashed.
+    As figures 5.4, 5.7 and 5.10 of Bugaric 2023. References (single, multitask) are dashed.
     """
     part = rows[rows["detector"] == detector]
     with styled():
@@ -129,7 +130,7 @@ def _deviation(values: np.ndarray) -> np.ndarray:
 
 
 def _line(axes: Axes, strategy: str, x: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> None:
-    colour, reference = style.colour(strategy), style.family(strategy) in style.REFERENCES
+    colour, reference = style.colour(strategy), style.is_reference(strategy)
     if deviation.any():
         axes.fill_between(x, mean - deviation, mean + deviation, color=colour, alpha=0.16, linewidth=0)
     (line,) = axes.plot(x, mean, color=colour, marker=style.marker(strategy), markersize=5.5, markeredgewidth=0)
@@ -162,7 +163,7 @@ def _fraction_axis(axes: Axes, metric: str) -> None:
 def heat_matrix(rows: pd.DataFrame, metric: str, detector: str, strategy: str, order: int = 0) -> Figure:
     """R[after, on] with its values, the mean over seeds; names along both axes in training order.
 
-    A row is a lesson; one of several products is called by its first and how many came with it.
+    A row is a step; one of several products is named by its first and how many were learned with it.
     """
     part = rows[(rows["detector"] == detector) & (rows["strategy"] == strategy) & (rows["order"] == order)]
     runs = [matrix(part, metric, str(run)) for run in part["run"].unique()]
@@ -188,7 +189,7 @@ def heat_matrix(rows: pd.DataFrame, metric: str, detector: str, strategy: str, o
                 axes.text(on, after, _cell(value), ha="center", va="center", color=ink, fontsize=8)
         labels = [style.short(name, 12) for name in names]
         axes.set_xticks(range(len(names)), labels, rotation=45, ha="left", rotation_mode="anchor")
-        axes.set_yticks(range(len(stages)), _lesson_labels(names, stages))
+        axes.set_yticks(range(len(stages)), _step_labels(names, stages))
         axes.xaxis.tick_top()
         axes.set(aspect="equal", ylim=(len(stages) - 0.5, -0.5))
         figure.text(0.1 / width, (bottom + max(tall, 1.2) / 2) / height, "after learning …", rotation=90, va="center")
@@ -200,8 +201,8 @@ def heat_matrix(rows: pd.DataFrame, metric: str, detector: str, strategy: str, o
         return figure
 
 
-def _lesson_labels(names: list[str], stages: list[int]) -> list[str]:
-    """A name for each lesson, from the last product of each: "bolt", or "bolt +4" for five products."""
+def _step_labels(names: list[str], stages: list[int]) -> list[str]:
+    """A name for each step, from the place of its last product: "bolt", or "bolt +4" for five products."""
     found, begin = [], 0
     for stage in stages:
         others = f" +{stage - begin}" if stage > begin else ""
@@ -221,7 +222,7 @@ def _cell(value: float) -> str:
 
 
 def bars(summary: pd.DataFrame) -> Figure:
-    """Quality, total memory and learning time of every detector × strategy: the thesis's Figure 5.11."""
+    """Quality, total memory and learning time of every detector × strategy, as figure 5.11 of Bugaric 2023."""
     means, metric = over_seeds(summary), best_metric(summary)
     several = means["detector"].nunique() > 1
     heights, labels = _slots(means, several)
@@ -329,7 +330,7 @@ def products(rows: pd.DataFrame, metric: str, detector: str) -> Figure:
 
 
 def final_products(rows: pd.DataFrame, metric: str, detector: str) -> pd.DataFrame:
-    """Products (in training order) × strategies (in the thesis's): means over the furthest runs."""
+    """Products (in training order) × strategies (in the report's): means over the furthest runs."""
     part = rows[rows["detector"] == detector]
     columns: dict[str, pd.Series] = {}
     names: dict[str, None] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 import zipfile
 from dataclasses import dataclass
@@ -12,36 +13,77 @@ import numpy as np
 import pandas as pd
 
 from continuad.errors import ContinuadError
+from continuad.files import replace_file
 
+RUNS = "runs/*/rows.json"  # what the benchmark writes, a file for each run
 _TEXT = ("run", "detector", "strategy", "after_name", "on_name", "metric")
 _WHOLE = ("seed", "order", "after_task", "on_task")
 
 
 def load_rows(directory: Path) -> pd.DataFrame:
-    """The tidy table of results: rows.parquet, or rows.csv where that is missing.
+    """The tidy table of results: the rows of all runs, finished or not, gathered from `runs/*/rows.json`.
+
+    A folder without runs holds rows.parquet or rows.csv, as an earlier report left them.
 
     Raises:
-        ContinuadError: no folder, no file, no rows in it, or a column is missing.
+        ContinuadError: no folder, no file, no rows in it, a column is missing, or a run is there twice.
     """
     if not directory.is_dir():
         raise ContinuadError(f"{directory}: no such folder. Give the folder that `continuad bench --out` wrote.")
-    parquet, csv = directory / "rows.parquet", directory / "rows.csv"
-    path = parquet if parquet.is_file() else csv
-    if not path.is_file():
-        raise ContinuadError(
-            f"{directory}: neither rows.parquet nor rows.csv is in it. Give the folder that "
-            "`continuad bench --out` wrote; before its first product is learned there are no rows."
-        )
-    try:
-        rows = pd.read_parquet(path) if path is parquet else _read_csv(path)
-    except (ValueError, OSError, KeyError) as error:
-        raise ContinuadError(f"{path}: cannot be read as a table of results ({error}).") from error
+    files = run_files(directory)
+    path, rows = (directory / RUNS, _gathered(files)) if files else _table(directory)
     missing = [name for name in (*_TEXT, *_WHOLE, "value") if name not in rows]
     if missing:
         raise ContinuadError(f"{path}: the columns {', '.join(missing)} are missing; is it a table of results?")
     if rows.empty:
         raise ContinuadError(f"{path}: has no rows yet. Wait until the first product is learned, then ask again.")
     return rows.astype(dict.fromkeys(_WHOLE, "int64") | {"value": "float64"})
+
+
+def run_files(directory: Path) -> list[Path]:
+    """The rows of each run that a benchmark has left in a folder."""
+    return sorted(directory.glob(RUNS))
+
+
+def write_rows(directory: Path, rows: pd.DataFrame) -> None:
+    """Write rows.csv and rows.parquet, each replaced in one step."""
+    replace_file(directory / "rows.csv", lambda new: rows.to_csv(new, index=False))
+    replace_file(directory / "rows.parquet", lambda new: rows.to_parquet(new, index=False))
+
+
+def _gathered(files: list[Path]) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    owner: dict[tuple[Any, ...], Path] = {}
+    for file in files:
+        try:
+            own = json.loads(file.read_text(encoding="utf-8"))["rows"]
+            runs = {tuple(row[name] for name in ("detector", "strategy", "seed", "order")) for row in own}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ContinuadError(
+                f"{file}: cannot be read as the rows of a run ({error}). Remove its folder to learn the run anew."
+            ) from error
+        for run in runs:
+            if owner.setdefault(run, file) != file:
+                raise ContinuadError(
+                    f"{owner[run].parent} and {file.parent} hold the same run ({', '.join(map(str, run))}). Remove one."
+                )
+        rows += own
+    return pd.DataFrame(rows)
+
+
+def _table(directory: Path) -> tuple[Path, pd.DataFrame]:
+    """rows.parquet, or rows.csv where that is missing."""
+    parquet, csv = directory / "rows.parquet", directory / "rows.csv"
+    path = parquet if parquet.is_file() else csv
+    if not path.is_file():
+        raise ContinuadError(
+            f"{directory}: neither {RUNS} nor rows.parquet nor rows.csv is in it. Give the folder that "
+            "`continuad bench --out` wrote; before its first product is learned there are no rows."
+        )
+    try:
+        return path, pd.read_parquet(path) if path is parquet else _read_csv(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise ContinuadError(f"{path}: cannot be read as a table of results ({error}).") from error
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -81,8 +123,8 @@ class Examples:
         label: (K,) bool, True for a defective image.
         flagged: (K,) bool, True where the model calls the image defective.
         name: K names, such as "crack/000.png".
-        centre: the map's value on an ordinary good surface of this product.
-        threshold: the model's limit for the map of this product.
+        centre: map value of an ordinary good surface of this product.
+        threshold: map value above which the model calls a pixel of this product defective.
     """
 
     run: str

@@ -17,7 +17,7 @@ from continuad.report.files import Examples
 
 PANELS = ("image", "mask", "heat map", "predicted mask", "overlay")
 
-# Blue up to the limit, amber above it: lightness rises throughout, so it also reads without colour.
+# Blue up to the threshold, amber above it: lightness rises throughout, so it also reads without colour.
 HEAT = LinearSegmentedColormap.from_list(
     "heat", [(0.0, "#0d1b2a"), (0.49, "#3f7196"), (0.51, "#d9741f"), (0.75, "#f9b13c"), (1.0, "#fff3b8")]
 )
@@ -25,21 +25,21 @@ TRUTH, PREDICTED = (255, 255, 255), (235, 40, 125)
 _BLANK, _HATCH = 236, 222
 _WRONG = "#b3261e"
 # In pixels: white around a panel; left margin, room for labels and for the colour bar, head, between products.
-_EDGE, _MARGIN, _LABELS, _BAR, _HEAD, _GAP = 3, 18, 262, 150, 93, 36
+_EDGE, _MARGIN, _LABELS, _BAR, _HEAD, _GAP = 3, 18, 262, 216, 93, 36
 
 
 def scale(centre: float, threshold: float, maps: np.ndarray) -> tuple[float, float]:
-    """The colour scale of one product: an ordinary good surface at its bottom, the limit in its middle.
+    """The colour scale of one product: an ordinary good surface at its bottom, the threshold in its middle.
 
     Args:
-        centre: the map's value on an ordinary good surface.
-        threshold: the model's limit for the map.
-        maps: the product's maps, of any shape; only looked at where centre and limit span no scale (equal,
+        centre: map value of an ordinary good surface.
+        threshold: map value above which the model calls a pixel defective.
+        maps: the product's maps, of any shape; only used where centre and threshold span no scale (equal,
             the wrong way round or not finite).
 
     Returns:
-        vmin < vmax, with vmin = centre and vmax = centre + 2 (threshold - centre). Without a usable limit the
-        scale ends at the highest value, so that a product without any contrast stays dark.
+        vmin < vmax, with vmin = centre and vmax = centre + 2 (threshold - centre). Without a usable threshold
+        the scale ends at the highest value, so that a product without any contrast stays dark.
     """
     finite = maps[np.isfinite(maps)]
     if not np.isfinite(centre):
@@ -91,7 +91,7 @@ def overlay(
 ) -> np.ndarray:
     """The image with its heat laid over and two outlines: white the truth, magenta the predicted mask.
 
-    Heat shows in proportion to its value, fully from the limit on: a good surface keeps its own look.
+    Heat shows in proportion to its value, fully from the threshold on: a good surface keeps its own look.
     """
     share = np.nan_to_num((values - low) / (high - low), nan=0.0).clip(0, 1)
     weight = (0.62 * np.minimum(2 * share, 1) ** 1.5)[..., None]
@@ -128,14 +128,14 @@ def _no_mask(shape: tuple[int, int]) -> np.ndarray:
 
 
 def verdict(examples: Examples, at: int) -> tuple[str, bool]:
-    """What the image is and what the model said, in words; and whether that was right."""
+    """What the image is and what the model decided, in words; and whether that was right."""
     truth = "defective" if examples.label[at] else "good"
     said = "rejected" if examples.flagged[at] else "passed"
     return f"{truth}, {said}", bool(examples.label[at]) == bool(examples.flagged[at])
 
 
 def gallery(products: Sequence[tuple[str, Examples]], title: str, size: int = 192) -> Image.Image:
-    """The thesis's Figures 5.2, 5.5 and 5.6: a row per example, five panels, a colour bar per product.
+    """A row per example, five panels, a colour bar per product, as in figures 5.2, 5.5 and 5.6 of Bugaric 2023.
 
     Pasted pixel by pixel: photographs in a plotting library would be resampled, and take five times as long.
 
@@ -190,14 +190,14 @@ def _row_label(draw: ImageDraw.ImageDraw, examples: Examples, at: int, top: floa
 def _colour_bar(
     paper: Image.Image, draw: ImageDraw.ImageDraw, examples: Examples, box: tuple[int, int, int, int]
 ) -> None:
-    """Paint a product's scale into `box` (left, top, right, bottom), and beside it its ends and the limit."""
+    """Paint a product's scale into `box` (left, top, right, bottom), and beside it its ends and the threshold."""
     low, high = scale(examples.centre, examples.threshold, examples.map)
     left, top, right, bottom = box
     column = heat(np.linspace(high, low, bottom - top)[:, None], low, high)
     paper.paste(Image.fromarray(column).resize((right - left, bottom - top)), (left, top))
     marks = [(low, f"{low:.3g}"), (high, f"{high:.3g}")]
     if low < examples.threshold < high:
-        marks.append((examples.threshold, f"limit {examples.threshold:.3g}"))
+        marks.append((examples.threshold, f"threshold {examples.threshold:.3g}"))
     for value, text in marks:
         y = top + (high - value) / (high - low) * (bottom - top)
         draw.line([(right, y), (right + 5, y)], fill=INK)

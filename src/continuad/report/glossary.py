@@ -2,28 +2,30 @@
 
 METRICS = {
     "image_auroc": "How likely a defective image scores higher than a good one; 0.5 is chance, 1 is perfect.",
-    "image_f1_max": "Balance of found defects and false alarms among images at the best possible limit, "
-    "which is chosen on the test images.",
-    "image_f1": "The same at the product's own limit, set on held-out good images only: what one gets in use.",
+    "image_f1_max": "F1, the balance of found defects and false alarms, among images, at the threshold that is best on "
+    "the test images: an upper bound.",
+    "image_f1": "The same at the threshold that the model uses, which is set on good validation (val) images only.",
     "image_ap": "Area under the precision–recall curve of the image scores.",
     "pixel_auroc": "As image AUROC, over pixels; high even for coarse maps, since most pixels are good.",
-    "pixel_f1_max": "Balance of found and falsely marked defect pixels at the best possible limit; "
-    "the thesis's headline number.",
-    "pixel_f1": "The same at the product's own limit.",
-    "pixel_ap": "Area under the precision–recall curve over pixels (the thesis's “precision–recall”).",
+    "pixel_f1_max": "F1, the balance of found and falsely marked defect pixels, at the threshold that is best on the "
+    "test images: an upper bound.",
+    "pixel_f1": "The same at the threshold that the model uses.",
+    "pixel_ap": "Area under the precision–recall curve over pixels.",
     "pixel_aupro": "Mean share of each defect region that is found, over false-positive rates up to 0.3: "
     "small defects count as much as large ones.",
     "forgetting": "Mean over earlier products of their best value so far minus their value now; 0 is none.",
-    "relative_forgetting": "Forgetting as a share of that best value; the thesis's “average forgetting”.",
+    "relative_forgetting": "Forgetting as a share of that best value: the tables' “average forgetting”.",
     "backward_transfer": "Mean over earlier products of their value now minus their value when just learned; "
     "negative is forgetting.",
     "relative_gap": "How far a strategy's mean lies below that of a separate model per product, as a share of it (δ).",
-    "task_accuracy": "Share of test images that the model took for the right product.",
-    "open_set_auroc": "How likely an image of a product that was never learned seems stranger than one of a known "
-    "product; 0.5 is chance.",
-    "oracle": "A metric with the true product given, so that the cost of wrong guesses shows.",
+    "task_accuracy": "Share of test images whose task was inferred right.",
+    "open_set_auroc": "How likely an image of a product that was never learned (the open set) lies farther from its "
+    "nearest task than an image of a learned product; 0.5 is chance.",
+    "oracle": "A metric with the true task given, which shows what wrong inference costs.",
     "train_seconds": "Time to learn all products, one after another.",
     "inference_ms": "Time for one image, one at a time.",
     "architecture_mb": "Bytes of the networks, in MB of 10⁶.",
-    "additional_mb": "Bytes of what is kept beyond the networks: statistics, memory banks, exemplar images.",
+    "additional_mb": "Bytes of what is kept beyond the networks: statistics, memory banks, exemplars, task snapshots.",
+    "learning_mb": "The most bytes that learning the newest task held: model, statistics, gradients, optimiser state; "
+    "images and activations come on top.",
 }

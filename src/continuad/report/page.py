@@ -52,6 +52,42 @@ def render(
         galleries: a run's pictures each.
         name: of the results folder.
     """
+    means, metric = over_seeds(summary), best_metric(summary)
+    detectors = list(summary["detector"].unique())
+    several = len(detectors) > 1
+    found = answers(rows, means, metric)
+    context = {
+        "name": name,
+        "version": continuad.__version__,
+        "metric": metric,
+        "several": several,
+        "headline": headline(found, metric, several),
+        "answers": list(zip(found, means.to_dict("records"), strict=True)),
+        "facts": _facts(rows, summary, means),
+        "unfinished": unfinished(rows, settings),
+        "tables": [thesis_table(summary, detector) for detector in detectors],
+        "differences": differences.to_dict("records"),
+        "tested": int(differences["p"].notna().sum()),
+        "comparison": comparison_table(summary) if several else None,
+        "sections": _sections(figures),
+        "galleries": galleries,
+        "first_gallery": _first_gallery(galleries, means, metric),
+        "gradient": gradient(),
+        "product_tables": _product_tables(rows, summary),
+        "numbers": _numbers(rows, means),
+        "task_inference": _task_inference(means, metric),
+        "open_set_seen": bool(means["open_set_auroc"].notna().any()),
+        "missing": not_available(rows, means, settings),
+        "settings": settings_parts(settings),
+        "metrics": [(style.metric_name(key), text) for key, text in METRICS.items()],
+        "strategies": _strategies(means, settings),
+        "megabytes": style.megabytes,
+    }
+    return _environment().get_template("page.html.j2").render(context)
+
+
+def _environment() -> Environment:
+    """Templates that escape whatever they are given, and fail on a name that is missing."""
     environment = Environment(
         loader=PackageLoader("continuad.report"),
         autoescape=True,
@@ -62,44 +98,14 @@ def render(
     environment.filters |= {"colour": style.colour, "fraction": _fraction, "metric": style.metric_name}
     environment.filters |= {"signed": style.signed, "chance": style.chance}
     environment.filters |= {"heads": table_heads, "body": table_body}
-    means, metric = over_seeds(summary), best_metric(summary)
-    detectors = list(summary["detector"].unique())
-    found = answers(rows, means, metric)
-    context = {
-        "name": name,
-        "version": continuad.__version__,
-        "metric": metric,
-        "several": len(detectors) > 1,
-        "headline": headline(found, metric, len(detectors) > 1),
-        "answers": list(zip(found, means.to_dict("records"), strict=True)),
-        "facts": _facts(rows, summary, means),
-        "unfinished": unfinished(rows, settings),
-        "tables": [thesis_table(summary, detector) for detector in detectors],
-        "differences": differences.to_dict("records"),
-        "tested": int(differences["p"].notna().sum()),
-        "comparison": comparison_table(summary) if len(detectors) > 1 else None,
-        "sections": _sections(figures),
-        "galleries": galleries,
-        "first_gallery": _first_gallery(galleries, means, metric),
-        "gradient": gradient(),
-        "product_tables": _product_tables(rows, summary),
-        "numbers": _numbers(rows, means),
-        "task_inference": _routing(means, metric),
-        "open_set_seen": bool(means["open_set_auroc"].notna().any()),
-        "missing": not_available(rows, means, settings),
-        "settings": settings_parts(settings),
-        "metrics": [(style.metric_name(key), text) for key, text in METRICS.items()],
-        "strategies": _known_strategies(means, settings),
-        "megabytes": style.megabytes,
-    }
-    return environment.get_template("page.html.j2").render(context)
+    return environment
 
 
 def _fraction(value: float) -> str:
     return "n/a" if pd.isna(value) else style.fraction(value)
 
 
-def _known_strategies(means: pd.DataFrame, settings: dict[str, Any]) -> list[tuple[str, str]]:
+def _strategies(means: pd.DataFrame, settings: dict[str, Any]) -> list[tuple[str, str]]:
     """Strategies of these results, each with the sentence about it that the settings carry."""
     about = settings.get("about_strategies", {})
     return [(one, about[one]) for one in style.order_strategies(means["strategy"]) if one in about]
@@ -109,8 +115,10 @@ def _facts(rows: pd.DataFrame, summary: pd.DataFrame, means: pd.DataFrame) -> di
     """What a reader should know before any number: which products in which order, how many runs."""
     furthest = summary.loc[summary["tasks"].idxmax(), "run"]
     _, products = matrix(rows, "", str(furthest))
+    steps = rows.loc[rows["run"] == furthest, "after_task"].nunique()
     return {
         "products": products,
+        "grouped": steps < len(products),
         "orders": summary["order"].nunique(),
         "seeds": summary["seed"].nunique(),
         "runs": len(summary),
@@ -155,18 +163,18 @@ def _numbers(rows: pd.DataFrame, means: pd.DataFrame) -> dict[str, Any]:
     return {"metrics": present, "lines": lines}
 
 
-def _routing(means: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
-    """Strategies that infer the product: how often they were right, and what wrong routes cost."""
-    oracle, known = f"oracle_{metric}", [name for name in TASK_INFERENCE if name in means]
-    task_given = means[oracle] if oracle in means else pd.Series(float("nan"), index=means.index)
-    chosen = means[means[known].notna().any(axis=1)]
+def _task_inference(means: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
+    """Strategies that infer the task: how often they were right, and what wrong inference costs."""
+    oracle, measured = f"oracle_{metric}", [name for name in TASK_INFERENCE if name in means]
+    given = means[oracle] if oracle in means else pd.Series(float("nan"), index=means.index)
+    chosen = means[means[measured].notna().any(axis=1)]
     return [
         {
             "detector": line["detector"],
             "strategy": line["strategy"],
             **{name: line[name] for name in TASK_INFERENCE},
             "inferred": line[metric] if pd.notna(line["task_accuracy"]) else float("nan"),
-            "task_given": task_given[at],
+            "given": given[at],
         }
         for at, line in chosen.iterrows()
     ]
@@ -180,8 +188,8 @@ def settings_parts(settings: dict[str, Any]) -> dict[str, Any]:
     """
     flat, groups, tables = [], [], []
     for key, value in settings.items():
-        if key in ("command", "notes", "about_strategies") or value in ({}, []):
-            continue  # they have places of their own, or nothing to say
+        if key in ("command", "notes", "about_strategies") or value in ({}, [], ""):
+            continue  # they have places of their own, or are not set
         if isinstance(value, dict):
             groups.append((key, [(inner, text(item)) for inner, item in value.items()]))
         elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
@@ -228,6 +236,6 @@ def _first_gallery(galleries: Sequence[Shown], means: pd.DataFrame, metric: str)
     """Number (from 1) of the gallery that stands open: the best continual strategy's; 0 if there is none."""
     keys = [(one.detector, one.strategy) for one in galleries]
     for line in means.sort_values(metric, ascending=False).to_dict("records"):
-        if (line["detector"], line["strategy"]) in keys and style.family(line["strategy"]) not in style.REFERENCES:
+        if (line["detector"], line["strategy"]) in keys and not style.is_reference(line["strategy"]):
             return keys.index((line["detector"], line["strategy"])) + 1
     return min(1, len(keys))

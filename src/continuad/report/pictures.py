@@ -20,7 +20,7 @@ _SMALLEST, _MOST = 96, 240
 
 @dataclass(frozen=True)
 class Shot:
-    """One example: five data URIs in the order of PANELS, its name, and what was said of it."""
+    """One example: five data URIs in the order of PANELS, its name, and what the model decided."""
 
     panels: tuple[str, ...]
     name: str
@@ -32,11 +32,11 @@ class Shot:
 
 @dataclass(frozen=True)
 class Product:
-    """The examples of one product under one run, with the ends and the limit of their colour scale."""
+    """The examples of one product under one run, with the ends and the threshold of their colour scale."""
 
     name: str
     low: str
-    limit: str
+    threshold: str
     high: str
     shots: tuple[Shot, ...]
 
@@ -48,8 +48,8 @@ def shots(products: Sequence[tuple[str, Examples]], size: int, most: int) -> lis
         low, high = scale(examples.centre, examples.threshold, examples.map)
         inside = low < examples.threshold < high
         chosen = [_shot(examples, at, size) for at in pick(examples, most)]
-        limit = f"{examples.threshold:.3g}" if inside else ""
-        found.append(Product(name, f"{low:.3g}", limit, f"{high:.3g}", tuple(chosen)))
+        threshold = f"{examples.threshold:.3g}" if inside else ""
+        found.append(Product(name, f"{low:.3g}", threshold, f"{high:.3g}", tuple(chosen)))
     return found
 
 
@@ -57,11 +57,11 @@ def budget(counts: Sequence[int]) -> tuple[int, int]:
     """Panel size and examples per product for `counts` examples in each product of each run shown."""
     most = max(1, _MOST // max(1, len(counts)))
     total = sum(min(count, most) for count in counts)
-    return next((size for limit, size in _SIZES if total <= limit), _SMALLEST), most
+    return next((size for count, size in _SIZES if total <= count), _SMALLEST), most
 
 
 def pick(examples: Examples, most: int) -> list[int]:
-    """Which examples stand for a product, a good one first: it is the measure of calm."""
+    """Which examples are shown of a product: a good one first, to compare the others with."""
     good = list(np.flatnonzero(~examples.label.astype(bool)))
     bad = list(np.flatnonzero(examples.label.astype(bool)))
     if len(examples) <= most:

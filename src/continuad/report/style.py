@@ -6,24 +6,35 @@ import math
 import re
 from collections.abc import Iterable
 
-# Metrics of the matrix R[after, on]; the first six are the thesis's rows.
-THESIS_METRICS = ("image_auroc", "image_f1_max", "pixel_auroc", "pixel_f1_max", "pixel_ap", "pixel_aupro")
-QUALITY = (*THESIS_METRICS, "image_f1", "pixel_f1", "image_ap")
+# Metrics of the matrix R[after, on]; the first six are rows of the result tables.
+TABLE_METRICS = ("image_auroc", "image_f1_max", "pixel_auroc", "pixel_f1_max", "pixel_ap", "pixel_aupro")
+QUALITY = (*TABLE_METRICS, "image_f1", "pixel_f1", "image_ap")
 
 METRIC_NAMES = {
     "image_auroc": "Image AUROC",
-    "image_f1_max": "Image F1 (best)",
-    "image_f1": "Image F1 (own limit)",
+    "image_f1_max": "Image F1 max",
+    "image_f1": "Image F1 at the threshold",
     "image_ap": "Image AP",
     "pixel_auroc": "Pixel AUROC",
-    "pixel_f1_max": "Pixel F1 (best)",
-    "pixel_f1": "Pixel F1 (own limit)",
+    "pixel_f1_max": "Pixel F1 max",
+    "pixel_f1": "Pixel F1 at the threshold",
     "pixel_ap": "Pixel AP",
     "pixel_aupro": "AUPRO",
-    "open_set_auroc": "Unknown AUROC",
+    "forgetting": "Forgetting",
+    "relative_forgetting": "Relative forgetting",
+    "backward_transfer": "Backward transfer",
+    "relative_gap": "Relative gap",
+    "task_accuracy": "Task accuracy",
+    "open_set_auroc": "Open-set AUROC",
+    "oracle": "oracle_… (task given)",
+    "train_seconds": "Learning time",
+    "inference_ms": "Inference time",
+    "architecture_mb": "Architecture memory",
+    "additional_mb": "Additional memory",
+    "learning_mb": "Memory while learning",
 }
 
-# The thesis's column order. A strategy that is not named here follows, alphabetically.
+# References first. A strategy that is not named here follows, alphabetically.
 STRATEGY_ORDER = (
     *("single", "multitask", "naive", "replay", "herding", "reservoir", "der", "gem", "agem"),
     *("ewc", "ewc-online", "mas", "lwf", "packnet", "accumulate", "average", "pertask"),
@@ -32,7 +43,7 @@ STRATEGY_ORDER = (
 # References have nothing to forget: one holds a model per task, the other sees all tasks at once.
 REFERENCES = ("single", "multitask")
 
-# After Okabe and Ito, and Tol's muted set: told apart with any colour vision, and on paper or black.
+# After Okabe and Ito, and Tol's muted set: they differ for any colour vision, and on white and black paper.
 _COLOURS = {
     "single": "#6b7280",
     "multitask": "#9aa3af",
@@ -56,15 +67,20 @@ def family(strategy: str) -> str:
     return strategy.split(":", 1)[0].strip().lower()
 
 
+def is_reference(strategy: str) -> bool:
+    """Whether a strategy is one of `REFERENCES`."""
+    return family(strategy) in REFERENCES
+
+
 def strategy_key(strategy: str) -> tuple[int, str, float, str]:
-    """Sorts strategies as the thesis does, and replay:300 before replay:1000."""
+    """Sorts strategies as STRATEGY_ORDER does, and replay:300 before replay:1000."""
     name, number = family(strategy), re.search(r":\D*(\d+(?:\.\d+)?)", strategy)
     rank = STRATEGY_ORDER.index(name) if name in STRATEGY_ORDER else len(STRATEGY_ORDER)
     return rank, name, float(number[1]) if number else 0.0, strategy
 
 
 def order_strategies(strategies: Iterable[str]) -> list[str]:
-    """Each strategy once, in the thesis's order."""
+    """Each strategy once, in the order of STRATEGY_ORDER."""
     return sorted(set(strategies), key=strategy_key)
 
 
@@ -87,7 +103,7 @@ def marker(strategy: str) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """A metric's name for people; unknown ones show as they are."""
+    """A metric's name for people; one without a name of its own shows as it is."""
     return METRIC_NAMES.get(metric, metric.replace("_", " "))
 
 
@@ -96,18 +112,8 @@ def short(name: str, length: int = 16) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
-def slug(text: str) -> str:
-    """A file name's part: letters and digits of any script, dashes for the rest.
-
-    A name that had to be bent gets the sum of its bytes appended, lest "a/b" and "a b" share a file.
-    """
-    bent = re.sub(r"[^\w.]+", "-", text).strip("-._")
-    plain = bent == re.sub(r"[:-]", "-", text)
-    return bent if plain and bent else f"{bent or 'x'}-{sum(i * b for i, b in enumerate(text.encode(), 1)):x}"
-
-
 def duration(seconds: float) -> str:
-    """Seconds as the thesis writes times: "3 h 18 min", "6 min 10 s", "42 s", "0.8 s"."""
+    """Seconds for people: "3 h 18 min", "6 min 10 s", "42 s", "0.8 s"."""
     if not math.isfinite(seconds):
         return "n/a"
     if seconds < 9.95:
@@ -148,5 +154,5 @@ def milliseconds(value: float) -> str:
 
 
 def megabytes(value: float) -> str:
-    """MB (10^6 bytes) to a decimal as in the thesis; what is below 0.05 keeps two digits."""
+    """MB (10^6 bytes) to a decimal; what is below 0.05 keeps two digits."""
     return f"{value:.2g}" if 0 < value < 0.05 else f"{value:.1f}"

@@ -21,7 +21,7 @@ TASK_INFERENCE = (
 )
 CHANCE = {"image_auroc": 0.5, "pixel_auroc": 0.5}
 """What a model that has learned nothing reaches: the baseline of forward transfer."""
-_COSTS = ("inference_ms", "architecture_mb", "additional_mb")
+_COSTS = ("inference_ms", "architecture_mb", "additional_mb", "learning_mb")
 
 
 def task_names(rows: pd.DataFrame, run: str) -> list[str]:
@@ -42,7 +42,7 @@ def _of_run(rows: pd.DataFrame, run: str) -> pd.DataFrame:
 
 
 def _names(part: pd.DataFrame) -> list[str]:
-    """Names of one run's tasks. What was only looked at later has its name in on_name alone."""
+    """Names of one run's tasks. What was only measured later has its name in on_name alone."""
     names: dict[int, str] = {}
     for number, name in (("after_task", "after_name"), ("on_task", "on_name")):
         names |= dict(part[[number, name]].drop_duplicates().itertuples(index=False, name=None))
@@ -80,7 +80,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
         given where rows have it), then `forgetting_…`, `relative_forgetting_…`, `relative_gap_…` (against
         the strategy "single" of the same detector, seed and order), `backward_transfer_…` and
         `intransigence_…` (mean over tasks, against "multitask") for each metric, `forward_transfer_…` (against
-        chance) where tasks to come were looked at, how well tasks were inferred, and what it cost: seconds
+        chance) where tasks to come were measured, how well tasks were inferred, and what it cost: seconds
         (summed over tasks), milliseconds an image and megabytes (10^6 bytes) at the last stage. All others
         are fractions; NaN where not available.
     """
@@ -199,5 +199,5 @@ def furthest_runs(rows: pd.DataFrame, detector: str, strategy: str) -> list[str]
 
 
 def best_metric(summary: pd.DataFrame) -> str:
-    """The metric that speaks for a run: the thesis's pixel F1, or image AUROC where no masks are known."""
+    """The metric that a report opens with: pixel F1 max, or image AUROC where no masks are known."""
     return "pixel_f1_max" if summary["pixel_f1_max"].notna().any() else "image_auroc"

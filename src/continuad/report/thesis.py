@@ -1,4 +1,8 @@
-"""The thesis's result tables: 5.2 for one detector, 5.4 for a comparison of several."""
+"""Result tables in the layout of Bugaric 2023: table 5.2 for one detector, 5.4 to compare several.
+
+J. Bugaric, "Integrating State-of-the-Art Approaches for Anomaly Detection and Localization in the Continual Learning
+Setting", master's thesis, University of Padova, 2023. Other modules name it "Bugaric 2023".
+"""
 
 from __future__ import annotations
 
@@ -45,9 +49,9 @@ class _Row:
 def _rows(basis: str) -> list[_Row]:
     quality = [
         ("Image-level", "AUC ROC", "image_auroc"),
-        ("Image-level", "f1", "image_f1_max"),
+        ("Image-level", "F1 max", "image_f1_max"),
         ("Pixel-level", "AUC ROC", "pixel_auroc"),
-        ("Pixel-level", "f1", "pixel_f1_max"),
+        ("Pixel-level", "F1 max", "pixel_f1_max"),
         ("Pixel-level", "Precision–recall", "pixel_ap"),
         ("Pixel-level", "AU PRO", "pixel_aupro"),
     ]
@@ -57,13 +61,14 @@ def _rows(basis: str) -> list[_Row]:
         _Row("Time", "inference [ms]", "inference_ms", style.milliseconds),
         _Row("Architecture memory [MB]", "", "architecture_mb", style.megabytes),
         _Row("Additional memory [MB]", "", "additional_mb", style.megabytes),
+        _Row("Memory while learning [MB]", "", "learning_mb", style.megabytes),
         _Row("Relative gap δ [%]", "", f"relative_gap_{basis}", style.percent, compared=True),
         _Row("Average forgetting [%]", "", f"relative_forgetting_{basis}", style.percent, compared=True),
     ]
 
 
 def thesis_table(summary: pd.DataFrame, detector: str) -> Table:
-    """The layout of the thesis's Table 5.2: what each strategy reached and cost with one detector.
+    """What each strategy reached and cost with one detector.
 
     Args:
         summary: from `summarise`, or its runs of interest.
@@ -72,7 +77,7 @@ def thesis_table(summary: pd.DataFrame, detector: str) -> Table:
     Returns:
         Cells "mean" or, over several runs, "mean ± deviation"; "/" where a measure has no meaning and "n/a"
         where it is not available, each with a note that says why. Gap and forgetting are percentages and rest
-        on pixel F1 as in the thesis (on image AUROC where no masks are known).
+        on pixel F1 max (on image AUROC where no masks are known).
 
     Raises:
         ContinuadError: the detector is not in the summary.
@@ -84,17 +89,19 @@ def thesis_table(summary: pd.DataFrame, detector: str) -> Table:
 
 
 def comparison_table(summary: pd.DataFrame) -> Table:
-    """The layout of the thesis's Table 5.4: every detector's continual strategies side by side."""
+    """Every detector's continual strategies side by side."""
     means = over_seeds(summary)
-    continual = means[~means["strategy"].map(style.family).isin(style.REFERENCES)]
+    continual = means[~means["strategy"].map(style.is_reference)]
     title = "Performance comparison of anomaly detection strategies in the continual setting"
     return _table(title, continual if len(continual) else means, ["detector", "strategy"], best_metric(summary))
 
 
 def _table(title: str, means: pd.DataFrame, heads: list[str], basis: str) -> Table:
-    rows, notes = _rows(basis), list[str]()
+    # Results of earlier versions do not hold the memory while learning: then the table has no such row.
+    rows = [row for row in _rows(basis) if row.column != "learning_mb" or means["learning_mb"].notna().any()]
+    notes = list[str]()
     if basis != "pixel_f1_max":
-        # Said first: it changes what two rows of the table mean.
+        # The first note: it changes what two rows of the table mean.
         _note(notes, "gap and forgetting are taken from image AUROC, since no pixel metric is available")
     lines = [line for _, line in means.iterrows()]
     cells = [[_cell(row, line, means, notes) for line in lines] for row in rows]
@@ -105,8 +112,8 @@ def _table(title: str, means: pd.DataFrame, heads: list[str], basis: str) -> Tab
 
 
 def _cell(row: _Row, line: pd.Series, means: pd.DataFrame, notes: list[str]) -> str:
-    if row.column.startswith("relative_forgetting") and style.family(line["strategy"]) in style.REFERENCES:
-        return "/" + _note(notes, "does not apply: single and multitask are references that learn nothing in turn")
+    if row.column.startswith("relative_forgetting") and style.is_reference(line["strategy"]):
+        return "/" + _note(notes, "does not apply: single and multitask do not learn one product after another")
     value, deviation = line.get(row.column, math.nan), line.get(f"{row.column}_sd", math.nan)
     if pd.isna(value):
         return "n/a" + _note(notes, why_missing(row.column, line, means))
@@ -133,7 +140,7 @@ def why_missing(column: str, line: pd.Series, means: pd.DataFrame) -> str:
             return "neither this metric nor its gap is available"
         return 'the gap needs the strategy "single" with the same detector, seed and order; add it to --strategy'
     if "forgetting" in column or column.startswith("backward_transfer"):
-        return "only one product is learned yet" if line["tasks"] < 2 else "earlier products were not looked at again"
+        return "only one product is learned so far" if line["tasks"] < 2 else "earlier products were not measured again"
     if column.startswith("pixel"):
         return "no test image has a known defect mask"
     if column.startswith("image"):
@@ -143,7 +150,7 @@ def why_missing(column: str, line: pd.Series, means: pd.DataFrame) -> str:
 
 def _best(row: _Row, means: pd.DataFrame) -> list[bool]:
     """For each line of `means`: is it the best of the finished continual strategies?"""
-    rival = ~means["strategy"].map(style.family).isin(style.REFERENCES) & (means["tasks"] == means["tasks"].max())
+    rival = ~means["strategy"].map(style.is_reference) & (means["tasks"] == means["tasks"].max())
     values = means[row.column].where(rival) if row.column in means else pd.Series(math.nan, index=means.index)
     if not row.compared or values.notna().sum() < 2:
         return [False] * len(means)

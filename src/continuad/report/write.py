@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from continuad.files import replace_file
-from continuad.report import style
+from continuad.files import replace_file, safe_name
 from continuad.report.drawing import save_png, to_svg
 from continuad.report.figures import all_figures
 from continuad.report.files import (
@@ -18,6 +17,8 @@ from continuad.report.files import (
     load_examples,
     load_rows,
     load_settings,
+    run_files,
+    write_rows,
 )
 from continuad.report.gallery import gallery
 from continuad.report.page import Shown, render
@@ -30,14 +31,15 @@ __all__ = ["comparison_table", "matrix", "over_seeds", "paired", "summarise", "t
 
 
 def write_report(directory: Path, progress: Callable[[str, int, int], None] | None = None) -> Path:
-    """Write summary.csv, summary_seeds.csv, figures/ and report.html into a results folder, and paired.csv where
-    strategies have several runs in common.
+    """Write rows.csv, rows.parquet, summary.csv, summary_seeds.csv, figures/ and report.html into a results folder,
+    and paired.csv where strategies have several runs in common.
 
     Works on a run that is still going, too. Each file is replaced in one step.
 
     Args:
-        directory: with rows.parquet or rows.csv; settings.toml and examples/ are used where they exist.
-        progress: told (what, done, total) as it goes.
+        directory: with the runs of a benchmark, whose rows are gathered; or with rows.parquet or rows.csv alone,
+            which then stay as they are. settings.toml and examples/ are used where they exist.
+        progress: called with (what, done, total) as it goes.
 
     Returns:
         The path of report.html.
@@ -47,6 +49,8 @@ def write_report(directory: Path, progress: Callable[[str, int, int], None] | No
     """
     directory = Path(directory)
     rows, settings = load_rows(directory), load_settings(directory)
+    if run_files(directory):
+        write_rows(directory, rows)
     summary = summarise(rows)
     differences = paired(summary)
     tables = {"summary.csv": summary, "summary_seeds.csv": over_seeds(summary)}
@@ -88,7 +92,8 @@ def _galleries(directory: Path, rows: pd.DataFrame, summary: pd.DataFrame, say: 
         if not products:
             continue
         title = f"{line['detector']} · {line['strategy']} · seed {line['seed']}, after the last product"
-        file = directory / "figures" / f"gallery_{style.slug(run)}.png"
+        name = f"{safe_name(line['detector'])}_{safe_name(line['strategy'])}_seed{line['seed']}_order{line['order']}"
+        file = directory / "figures" / f"gallery_{name}.png"
         replace_file(file, partial(gallery(products, title).save, compress_level=4))
         shown.setdefault((str(line["detector"]), str(line["strategy"])), (run, products))
     size, most = budget([len(one) for _, products in shown.values() for _, one in products])
@@ -96,7 +101,7 @@ def _galleries(directory: Path, rows: pd.DataFrame, summary: pd.DataFrame, say: 
 
 
 def _products(directory: Path, rows: pd.DataFrame, run: str) -> list[tuple[str, Examples]]:
-    """A run's examples with the products' own names, which file names may have had to bend."""
+    """A run's examples with the products' own names, which file names may spell otherwise."""
     names = task_names(rows, run)
     loaded = [load_examples(path) for path in find_examples(directory, run)]
     known = [(names[one.index] if 0 <= one.index < len(names) else one.task, one) for one in loaded]
