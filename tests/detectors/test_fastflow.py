@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from toys import images_of, ready, shaken, stream
 
 from continuad.core.calibration import Calibration
