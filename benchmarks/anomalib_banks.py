@@ -49,8 +49,7 @@ class PatchCore(Detector):
         self.model.subsample_embedding((self.bank + 0.5) / found)
         self.stats["bank"] = self.model.memory_bank
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
+    def _predict(self, images: Tensor) -> Prediction:
         """Its map and score."""
         self.model.memory_bank = self.stats["bank"]
         found = self.model.eval()((images / 255 - MEAN) / STD)

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from continuad.core.detector import Detector
-from continuad.core.thresholds import Thresholds
-from continuad.core.types import Batch, Prediction
+from continuad.core.types import Prediction
 from continuad.detectors import cflow as ours
-from continuad.vision.backbones import DEFAULT, load_backbone
+from continuad.vision.backbones import DEFAULT, AnyBackbone, BackboneSpec, load_backbone
 
 
 class FastFlow(Detector):
@@ -35,24 +34,21 @@ class FastFlow(Detector):
     def __init__(
         self,
         image_size: int | tuple[int, int] = 256,
-        backbone: str = DEFAULT,
-        weights_file: str | None = None,
+        backbone: AnyBackbone = DEFAULT,
         flow_steps: int = 8,
         seed: int = 0,
     ):
         super().__init__(image_size)
-        self.backbone, self.weights_file, self.flow_steps, self.seed = backbone, weights_file, flow_steps, seed
-        pyramid = load_backbone(backbone, (4, 8, 16), weights_file)
+        self.backbone, self.flow_steps, self.seed = BackboneSpec.of(backbone), flow_steps, seed
+        pyramid = load_backbone(self.backbone, (4, 8, 16))
         shapes = [list(level.shape[1:]) for level in pyramid(torch.zeros(1, 3, *self.image_size, dtype=torch.uint8))]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.model = FastflowModel(self.image_size, "resnet18", pre_trained=False, flow_steps=1)
-            self.model.feature_extractor = pyramid
-            self.model.norms = nn.ModuleList(nn.LayerNorm(shape) for shape in shapes)
-            self.model.fast_flow_blocks = nn.ModuleList(
-                create_fast_flow_block(shape, conv3x3_only=False, hidden_ratio=1.0, flow_steps=flow_steps)
-                for shape in shapes
-            )
+        self.model = FastflowModel(self.image_size, "resnet18", pre_trained=False, flow_steps=1)
+        self.model.feature_extractor = pyramid
+        self.model.norms = nn.ModuleList(nn.LayerNorm(shape) for shape in shapes)
+        self.model.fast_flow_blocks = nn.ModuleList(
+            create_fast_flow_block(shape, conv3x3_only=False, hidden_ratio=1.0, flow_steps=flow_steps)
+            for shape in shapes
+        )
         self.loss = FastflowLoss()
 
     def step(self, images: Tensor) -> Tensor:
@@ -60,8 +56,7 @@ class FastFlow(Detector):
         self.model.train()
         return self.loss(*self.model(images))
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
+    def _predict(self, images: Tensor) -> Prediction:
         """Its map and its score, the map's maximum."""
         found = self.model.eval()(images)
         return Prediction(found.pred_score.flatten(), found.anomaly_map[:, 0].contiguous())
@@ -83,8 +78,7 @@ class Cflow(Detector):
     def __init__(
         self,
         image_size: int | tuple[int, int] = 256,
-        backbone: str = DEFAULT,
-        weights_file: str | None = None,
+        backbone: AnyBackbone = DEFAULT,
         flow_steps: int = 8,
         fibres: int = 256,
         soft: bool = False,
@@ -92,16 +86,14 @@ class Cflow(Detector):
         seed: int = 0,
     ):
         super().__init__(image_size)
-        self.backbone, self.weights_file, self.flow_steps = backbone, weights_file, flow_steps
+        self.backbone, self.flow_steps = BackboneSpec.of(backbone), flow_steps
         self.fibres, self.soft, self.rate, self.seed = fibres, soft, rate, seed
-        pyramid = load_backbone(backbone, (8, 16, 32), weights_file)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.model = CflowModel("resnet18", ["layer2", "layer3", "layer4"], pre_trained=False, coupling_blocks=1)
-            self.model.encoder = Named(pyramid, self.model.pool_layers)
-            self.model.decoders = nn.ModuleList(
-                cflow_head(128, flow_steps, 1.9, channels, permute_soft=soft) for channels in pyramid.channels
-            )
+        pyramid = load_backbone(self.backbone, (8, 16, 32))
+        self.model = CflowModel("resnet18", ["layer2", "layer3", "layer4"], pre_trained=False, coupling_blocks=1)
+        self.model.encoder = Named(pyramid, self.model.pool_layers)
+        self.model.decoders = nn.ModuleList(
+            cflow_head(128, flow_steps, 1.9, channels, permute_soft=soft) for channels in pyramid.channels
+        )
 
     def step(self, images: Tensor) -> Tensor:
         """As an optimiser step of its training_step, for every level at once."""
@@ -115,8 +107,7 @@ class Cflow(Detector):
             losses.append(-F.logsigmoid(get_logp(channels, z, log_det) / channels).mean())
         return sum(losses)
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
+    def _predict(self, images: Tensor) -> Prediction:
         """Its map and its score, the map's maximum."""
         found = self.model(images)
         return Prediction(found.pred_score.flatten(), found.anomaly_map)
@@ -128,23 +119,18 @@ class Cflow(Detector):
 
 class OriginalCflow(Cflow):
     """The same with what the original does and anomalib does not: rotations, rate and schedule; and each portion of
-    images is predicted together with the same four held-out ones, whose likelihoods then scale all maps alike."""
+    images is predicted together with the same four val images, whose likelihoods then scale all maps alike."""
 
     learning_rate = ours.Cflow.learning_rate
 
     def __init__(self, image_size: int | tuple[int, int] = 256, seed: int = 0):
         super().__init__(image_size, soft=True, rate=2e-4, seed=seed)
 
-    def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Take the first four held-out images."""
-        self.company = next(iter(batches)).image[:4]
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        """Take the first four val images."""
+        self.stats["company"] = next(iter(images))[:4]
 
-    def thresholds(self) -> Thresholds:
-        """None are set: scores alone are compared."""
-        return Thresholds(0.0, 1.0, 1.0)
-
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
+    def _predict(self, images: Tensor) -> Prediction:
         """Map and score in this company."""
-        found = super().predict(torch.cat([images, self.company]))
+        found = super()._predict(torch.cat([images, self.stats["company"]]))
         return Prediction(found.score[: len(images)], found.map[: len(images)])

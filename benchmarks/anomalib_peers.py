@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from continuad.core.detector import Detector
 from continuad.core.state import Policy
-from continuad.core.types import Batch, Prediction
+from continuad.core.types import Prediction
 from continuad.data.synthetic import Pictures
 from continuad.detectors.draem import initialise
 from continuad.vision.pdn import load_teacher
@@ -44,11 +44,9 @@ class Draem(Detector):
     ):
         super().__init__(image_size)
         self.width, self.textures, self.seed = width, textures, seed
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.model = DraemModel()
-            self.model.reconstructive_subnetwork = ReconstructiveSubNetwork(base_width=round(128 * width))
-            self.model.discriminative_subnetwork = DiscriminativeSubNetwork(6, 2, base_width=round(64 * width))
+        self.model = DraemModel()
+        self.model.reconstructive_subnetwork = ReconstructiveSubNetwork(base_width=round(128 * width))
+        self.model.discriminative_subnetwork = DiscriminativeSubNetwork(6, 2, base_width=round(64 * width))
         self.loss = DraemLoss()
         if self.focal:
             self.loss.focal_loss = self.focal()
@@ -61,8 +59,7 @@ class Draem(Detector):
         repaired, logits = self.model(corrupted)
         return self.loss(good, repaired, mask, logits)
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
+    def _predict(self, images: Tensor) -> Prediction:
         """Its map and its score, the map's maximum."""
         found = self.model(images / 255)
         return Prediction(found.pred_score, found.anomaly_map.contiguous())
@@ -108,9 +105,7 @@ class StartedDraem(MendedDraem):
         seed: int = 0,
     ):
         super().__init__(image_size, width, textures, seed)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.model.apply(initialise)
+        self.model.apply(initialise)
 
 
 class EfficientAd(Detector):
@@ -128,9 +123,7 @@ class EfficientAd(Detector):
     ):
         super().__init__(image_size)
         self.teacher, self.penalty, self.padding, self.seed = teacher, penalty, padding, seed
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.model = EfficientAdModel(padding=padding, pad_maps=not padding)
+        self.model = EfficientAdModel(padding=padding, pad_maps=not padding)
         expert = load_teacher("s", teacher, padding).net.state_dict()
         self.model.teacher.load_state_dict(dict(zip(self.model.teacher.state_dict(), expert.values(), strict=True)))
         for part in (self.model.teacher, self.model.mean_std, self.model.quantiles):
@@ -160,18 +153,15 @@ class EfficientAd(Detector):
         return sum(self.model(images / 255, self.pictures.draw(len(images), self.image_size) / 255))
 
     @torch.no_grad()
-    def calibrate(self, batches: Iterable[Batch]) -> None:
-        """As its map_norm_quantiles, then our thresholds."""
-        batches = list(batches)
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        """As its map_norm_quantiles."""
         self._set()
-        pairs = [self.model.get_maps(batch.image / 255, normalize=False) for batch in batches]
+        pairs = [self.model.get_maps(batch / 255, normalize=False) for batch in images]
         for name, maps in zip(("st", "ae"), zip(*pairs, strict=True), strict=True):
             flat = reduce_tensor_elems(torch.cat(maps))
             self.stats[f"qa_{name}"], self.stats[f"qb_{name}"] = flat.quantile(0.9), flat.quantile(0.995)
-        super().calibrate(batches)
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
+    def _predict(self, images: Tensor) -> Prediction:
         """Its map and score."""
         self._set()
         found = self.model(images / 255)

@@ -60,9 +60,7 @@ class Stfpm(Detector):
     def __init__(self, image_size: int | tuple[int, int] = 256, seed: int = 0):
         super().__init__(image_size)
         self.seed = seed
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.model = stfpm_model()
+        self.model = stfpm_model()
         self.loss = STFPMLoss()
 
     def step(self, images: Tensor) -> Tensor:
@@ -70,8 +68,7 @@ class Stfpm(Detector):
         x = (images / 255 - MEAN) / STD
         return self.loss(self.model.teacher_model(x), self.model.student_model(x))
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
+    def _predict(self, images: Tensor) -> Prediction:
         """Its map and score."""
         found = self.model((images / 255 - MEAN) / STD)
         return Prediction(found.pred_score.flatten(), found.anomaly_map[:, 0].contiguous())
@@ -101,9 +98,7 @@ class Cfa(Detector):
     def __init__(self, image_size: int | tuple[int, int] = 256, seed: int = 0):
         super().__init__(image_size)
         self.seed = seed
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.model = cfa_model()
+        self.model = cfa_model()
         self.loss = CfaLoss(3, 3, 1e-5)
         self.loss.radius = self.loss.radius.detach()  # nothing learns it; with its graph only one step can be taken
 
@@ -119,8 +114,7 @@ class Cfa(Detector):
         self.model.train()
         return self.loss(self.model(images))
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
+    def _predict(self, images: Tensor) -> Prediction:
         """Its map and score."""
         self.model.memory_bank = self.stats["memory_bank"]
         found = self.model.eval()(images)

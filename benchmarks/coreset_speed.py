@@ -19,13 +19,16 @@ from padim_speed import read
 
 from continuad.detectors.patchcore import PatchCore
 from continuad.memory.coreset import covering_radius, greedy_coreset
+from continuad.vision.backbones import BackboneSpec
+
+BACKBONE = BackboneSpec("resnet18", "random")
 
 
 def patches_of(folder: Path, images: int) -> torch.Tensor:
-    detector = PatchCore(256, "resnet18", weights_file="random")
+    detector = PatchCore(256, BACKBONE)
     files = sorted((folder / "train" / "good").iterdir())[:images]
     with torch.no_grad():
-        return torch.cat([detector.patches(part).flatten(0, 2) for part in read(files).split(8)])
+        return torch.cat([detector.patches(detector.embed(part)).flatten(0, 2) for part in read(files).split(8)])
 
 
 def main() -> None:
@@ -38,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     patches = patches_of(asked.folder, asked.images)
     size = int(len(patches) * asked.share)
-    detector = PatchCore(256, "resnet18", weights_file="random")
+    detector = PatchCore(256, BACKBONE, projection=128)
     ways = {
         "continuad, 128 projected numbers": lambda: greedy_coreset(detector._projected(patches), size),
         "continuad, all numbers (exact greedy)": lambda: greedy_coreset(patches, size),

@@ -15,10 +15,10 @@ from anomalib_parts import save_golden
 from anomalib_students import cfa_model
 from toys import images_of
 
-from continuad.detectors.cfa import Cfa
+from continuad.models.registry import make_detector
 
 RADIUS = 7.5
-ours, model = Cfa(64, radius=RADIUS, seed=1), cfa_model(RADIUS)
+ours, model = make_detector("cfa", image_size=64, radius=RADIUS, seed=1), cfa_model(RADIUS)
 layer = model.descriptor.layer.conv2d
 layer.load_state_dict(ours.descriptor.state_dict())
 train, test = (torch.from_numpy(images_of(0, 4, defects=d, seed=0).images) for d in (False, True))

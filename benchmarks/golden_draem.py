@@ -1,6 +1,6 @@
 """Write tests/detectors/golden/draem_anomalib.npz: anomalib 2.7's loss, gradients and map for toy images.
 
-    PYTHONPATH=src:tests python benchmarks/golden_draem.py
+    PYTHONPATH=src:tests:benchmarks python benchmarks/golden_draem.py
 
 in an environment with anomalib 2.7.0. Its networks get our weights. The pictures have black borders as wide as
 SSIM's window, since beyond a picture anomalib sees its mirror image, and the original (and ours) black. The focal
@@ -15,9 +15,9 @@ from anomalib_parts import save_golden
 from anomalib_peers import WholeFocal
 from toys import images_of
 
-from continuad.detectors.draem import Draem
+from continuad.models.registry import make_detector
 
-ours = Draem(64, width=0.0625)
+ours = make_detector("draem", image_size=64, width=0.0625)
 model = DraemModel()
 model.reconstructive_subnetwork = ReconstructiveSubNetwork(base_width=8)
 model.discriminative_subnetwork = DiscriminativeSubNetwork(6, 2, base_width=4)

@@ -1,6 +1,6 @@
 """Write tests/detectors/golden/efficientad_anomalib.npz: anomalib 2.7's loss, gradients and maps for toy images.
 
-    PYTHONPATH=src:tests python benchmarks/golden_efficientad.py
+    PYTHONPATH=src:tests:benchmarks python benchmarks/golden_efficientad.py
 
 in an environment with anomalib 2.7.0. Its networks get our weights; images are not altered and nothing drops
 out, so that both see the same.
@@ -12,9 +12,9 @@ from anomalib.models.image.efficient_ad.torch_model import EfficientAdModel, red
 from anomalib_parts import save_golden
 from toys import images_of
 
-from continuad.detectors.efficientad import EfficientAdS
+from continuad.models.registry import make_detector
 
-ours = EfficientAdS(256, teacher="random")
+ours = make_detector("efficientad-s", image_size=256, teacher="random")
 model = EfficientAdModel(padding=True, pad_maps=False).eval()
 model.choose_random_aug_image = lambda image: image
 for theirs, own in ((model.teacher, ours.expert), (model.student, ours.student), (model.ae, ours.autoencoder)):

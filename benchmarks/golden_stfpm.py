@@ -13,9 +13,9 @@ from anomalib_parts import save_golden
 from anomalib_students import stfpm_model
 from toys import images_of
 
-from continuad.detectors.stfpm import Stfpm
+from continuad.models.registry import make_detector
 
-ours, model = Stfpm(64, seed=0), stfpm_model().train()
+ours, model = make_detector("stfpm", image_size=64), stfpm_model().train()
 student = model.student_model.feature_extractor
 missing = student.load_state_dict(ours.student.state_dict(), strict=False).missing_keys
 assert all(name.startswith(("blocks.5.", "blocks.6.")) for name in missing)  # no level depends on these

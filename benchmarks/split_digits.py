@@ -5,7 +5,7 @@
 Five tasks of two digits each from scikit-learn's 1,797 handwritten digits (8 x 8), learned one after another by a small
 classifier under the package's own strategies. Three scenarios: the task is given (one pair of classes to choose from),
 not needed (first or second digit of its pair), or to be found out (all ten). A strategy's strength is the one of
-STRENGTHS with the highest accuracy on held-out training images over all tasks; test images choose nothing.
+STRENGTHS with the highest accuracy on val images over all tasks; test images choose nothing.
 Left out: `generative`, whose generator draws images and not the digits they show.
 """
 
@@ -27,7 +27,7 @@ from continuad.core.detector import Detector
 from continuad.core.fit import Budget
 from continuad.core.strategy import Strategy
 from continuad.core.types import ImageSet, Prediction, Task
-from continuad.models.registry import make_strategy
+from continuad.models.registry import make_detector, make_strategy
 from continuad.strategies._task_inference import TaskInferring
 
 SIDE, HIDDEN, STEPS = 32, 100, 300
@@ -63,11 +63,9 @@ class Classifier(Detector):
     def __init__(self, image_size: int | tuple[int, int] = SIDE, scenario: str = "class", seed: int = 0):
         super().__init__(image_size)
         self.scenario, self.seed = scenario, seed
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            sizes = (64, HIDDEN, HIDDEN, 2 if scenario == "domain" else 10)
-            layers = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())]
-            self.net = nn.Sequential(*layers[:-1])
+        sizes = (64, HIDDEN, HIDDEN, 2 if scenario == "domain" else 10)
+        layers = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())]
+        self.net = nn.Sequential(*layers[:-1])
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Logits."""
@@ -90,7 +88,7 @@ class Classifier(Detector):
         """Cross entropy."""
         return F.cross_entropy(*self.choices(images, images[:, 2, 0, 0].long()))
 
-    def predict(self, images: Tensor) -> Prediction:
+    def _predict(self, images: Tensor) -> Prediction:
         """Not what this is about: zeros."""
         return Prediction(torch.zeros(len(images)), torch.zeros(len(images), *self.image_size))
 
@@ -109,7 +107,7 @@ def image_set(values: np.ndarray, digits: np.ndarray) -> ImageSet:
 
 
 def tasks_of(seed: int) -> list[Task]:
-    """Two thirds to learn from (a tenth of them held out), one third to test."""
+    """Two thirds to learn from (a tenth of them val images), one third to test."""
     data = load_digits()
     order = np.random.default_rng(seed).permutation(len(data.target))
     parts = np.split(order, [int(0.6 * len(order)), int(2 / 3 * len(order))])
@@ -120,10 +118,9 @@ def tasks_of(seed: int) -> list[Task]:
 
 def accuracy(model: Strategy, sets: list[ImageSet]) -> float:
     """Mean over tasks."""
-    detector, shares = model.detector, []
+    shares = []
     for task, one in enumerate(sets):
-        if isinstance(model, TaskInferring):
-            model.show(task)
+        detector = model.snapshot(task) if isinstance(model, TaskInferring) else model.detector
         images = torch.from_numpy(one.images)
         with torch.no_grad():
             logits, right = detector.choices(images, images[:, 2, 0, 0].long())
@@ -132,18 +129,18 @@ def accuracy(model: Strategy, sets: list[ImageSet]) -> float:
 
 
 def learn(strategy: str, scenario: str, seed: int) -> tuple[float, float]:
-    """Accuracy on held-out and on test images of all tasks after the last."""
-    detector, tasks = Classifier(scenario=scenario, seed=seed), tasks_of(seed)
+    """Accuracy on val and on test images of all tasks after the last."""
+    tasks = tasks_of(seed)
+    detector = make_detector(f"{__name__}:{Classifier.__name__}", scenario=scenario, seed=seed)
     model = make_strategy(strategy, detector, seed=seed)
     model.budget = Budget(steps=STEPS)
     for task in model.view(tasks):
         model.learn(task)
-    detector.eval()
     return accuracy(model, [t.val for t in tasks]), accuracy(model, [t.test for t in tasks])
 
 
 def run(strategy: str, scenario: str, seed: int) -> dict[str, object]:
-    """One row: the strength is chosen on held-out images."""
+    """One row: the strength is chosen on val images."""
     started = time.monotonic()
     names = [strategy.replace("*", strength) for strength in STRENGTHS.get(strategy, [""])]
     found = {name: learn(name, scenario, seed) for name in names}

@@ -1,5 +1,6 @@
 """Frozen pyramids: right weights, right shapes, shared bytes, offline."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 
 from continuad.core.footprint import footprint, held_bytes
 from continuad.errors import ContinuadError
-from continuad.vision.backbones import BackboneSpec, _embedded_weights, load_backbone
+from continuad.vision.backbones import BackboneSpec, _embedded_weights, _load, load_backbone
 from continuad.vision.feature_cache import FeatureStore, remembering
 
 
@@ -96,16 +97,37 @@ def test_a_buffer_that_is_used_again_gets_the_new_pictures_answer(store: Feature
     assert all(torch.equal(a, b) for a, b in zip(load_backbone()(images.clone()), second, strict=True))
 
 
-def test_first_loaded_under_inference_mode_it_still_serves_learning() -> None:
-    """A pyramid that no one had before is loaded in the midst of predicting, and then learned on."""
-    spec = BackboneSpec("resnet10t", "random")
+@pytest.fixture
+def _nothing_loaded() -> Iterator[None]:
+    """The next request reads its weights, and no later one meets what it left behind."""
+    _load.cache_clear()
+    yield
+    _load.cache_clear()
+
+
+@pytest.mark.usefixtures("_nothing_loaded")
+def test_features_of_a_pyramid_first_loaded_in_inference_mode_can_be_learned_on() -> None:
     with torch.inference_mode():
-        backbone = load_backbone(spec)
+        backbone = load_backbone()
     level = backbone(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))[0]
     layer = torch.nn.Conv2d(level.shape[1], 1, 1)
     layer(level).sum().backward()
     assert layer.weight.grad is not None
-    assert not any(tensor.is_inference() for tensor in (*backbone.parameters(), *backbone.buffers()))
+
+
+@pytest.mark.usefixtures("_nothing_loaded")
+@pytest.mark.xfail(
+    strict=True,
+    reason="load_backbone leaves inference_mode(False) before Backbone and shared_copy make their tensors, and keeps "
+    "them for every later request: a network in front of the frozen one cannot be learned through it any more",
+)
+def test_gradients_pass_through_a_pyramid_first_loaded_in_inference_mode() -> None:
+    with torch.inference_mode():
+        load_backbone()
+    backbone = load_backbone()
+    x = torch.zeros(1, 3, 64, 64, requires_grad=True)
+    torch.stack([level.sum() for level in backbone.net(x * backbone.scale - backbone.offset)]).sum().backward()
+    assert x.grad is not None
 
 
 def test_a_name_a_spec_and_a_saved_specs_values_ask_for_the_same() -> None:
