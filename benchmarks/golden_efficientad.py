@@ -17,7 +17,7 @@ from continuad.models.registry import make_detector
 ours = make_detector("efficientad-s", image_size=256, teacher="random")
 model = EfficientAdModel(padding=True, pad_maps=False).eval()
 model.choose_random_aug_image = lambda image: image
-for theirs, own in ((model.teacher, ours.expert), (model.student, ours.student), (model.ae, ours.autoencoder)):
+for theirs, own in ((model.teacher, ours.teacher_net), (model.student, ours.student), (model.ae, ours.autoencoder)):
     theirs.load_state_dict(dict(zip(theirs.state_dict(), own.state_dict().values(), strict=True)))
 train, other, test = (
     torch.from_numpy(images_of(k, 4, defects=k == 2, seed=0, size=256).images) / 255 for k in range(3)

@@ -40,7 +40,7 @@ def main() -> None:
         found = next(e for e in map(load_examples, sorted(run.glob("*.npz"))) if e.task == asked.product)
         at = next(i for i, name in enumerate(found.name) if name.startswith(f"{asked.defect}/"))
         low, high = scale(found.centre, found.threshold, found.map)
-        file = asked.out / f"{run.name.partition('-single-')[0]}.png"
+        file = asked.out / f"{run.name.partition('_single_')[0]}.png"
         picture(found.map[at], found.mask[at], low, high).save(file, optimize=True)
         print(file, f"{file.stat().st_size} bytes, {found.name[at]}, score {found.score[at]:.4g}")
 

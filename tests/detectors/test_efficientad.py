@@ -47,7 +47,7 @@ def count(module: nn.Module) -> int:
 def test_medium_has_the_parameters_of_the_thesis() -> None:
     """Thesis 5.1: 8.0 + 11.6 + 1.1 = 20.7 million, 82.8 MB (20.7 x 4; unrounded 82.95)."""
     detector = EfficientAdM(teacher="random")
-    assert [count(m) for m in (detector.expert, detector.student, detector.autoencoder)] == [
+    assert [count(m) for m in (detector.teacher_net, detector.student, detector.autoencoder)] == [
         8_026_624,
         11_615_488,
         1_096_320,
@@ -118,7 +118,7 @@ def test_a_saved_model_is_complete(tmp_path: Path) -> None:
 
 def test_normalised_exactly_once() -> None:
     detector, seen = learned(noise()), []
-    for net in (detector.expert.net, detector.student):
+    for net in (detector.teacher_net.net, detector.student):
         net.layers[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     detector.forward(torch.full((1, 3, 64, 64), 255, dtype=torch.uint8))
     for x in seen:

@@ -116,11 +116,6 @@ def test_features_of_a_pyramid_first_loaded_in_inference_mode_can_be_learned_on(
 
 
 @pytest.mark.usefixtures("_nothing_loaded")
-@pytest.mark.xfail(
-    strict=True,
-    reason="load_backbone leaves inference_mode(False) before Backbone and shared_copy make their tensors, and keeps "
-    "them for every later request: a network in front of the frozen one cannot be learned through it any more",
-)
 def test_gradients_pass_through_a_pyramid_first_loaded_in_inference_mode() -> None:
     with torch.inference_mode():
         load_backbone()

@@ -67,7 +67,7 @@ class EfficientAdS(Detector):
     ):
         super().__init__(image_size)
         self.teacher, self.penalty, self.padding, self.seed = teacher, penalty, padding, seed
-        self.expert = load_teacher(self.variant, teacher, padding)
+        self.teacher_net = load_teacher(self.variant, teacher, padding)
         self.student = PatchDescription(self.variant, 2 * CHANNELS, padding)
         self.autoencoder = Autoencoder(self.image_size, padding)
         self.to(memory_format=torch.channels_last)
@@ -85,7 +85,7 @@ class EfficientAdS(Detector):
         kept = [self.stats[name] for name in ("count", "sum", "squares")] if known else [nothing[0], nothing, nothing]
         count, total, squares = kept
         for batch in images:
-            answer = self.expert(batch / 255).double()
+            answer = self.teacher_net(batch / 255).double()
             count = count + answer[:, 0].numel()
             total = total + answer.sum((0, 2, 3))
             squares = squares + answer.square().sum((0, 2, 3))
@@ -96,7 +96,7 @@ class EfficientAdS(Detector):
         mean = self.stats["sum"] / self.stats["count"]
         variance = self.stats["squares"] / self.stats["count"] - mean.square()
         deviation = variance.clamp_min(1e-12).sqrt()  # a constant image leaves channels without spread
-        return (self.expert(x) - mean.float()[:, None, None]) / deviation.float()[:, None, None]
+        return (self.teacher_net(x) - mean.float()[:, None, None]) / deviation.float()[:, None, None]
 
     def step(self, images: Tensor) -> Tensor:
         """Hard feature loss + penalty + autoencoder's loss + student's loss on the autoencoder."""

@@ -141,6 +141,7 @@ AnyBackbone = BackboneSpec | str | Mapping[str, Any]
 """What options accept: a spec, a network's name, or a saved spec's plain values."""
 
 
+@torch.inference_mode(False)  # its tensors may be wanted for learning later
 def load_backbone(spec: AnyBackbone = DEFAULT, strides: Sequence[int] = (4, 8, 16)) -> Backbone:
     """A pretrained pyramid of one's own.
 
@@ -168,7 +169,7 @@ def _load(spec: BackboneSpec, strides: tuple[int, ...]) -> Backbone:
     if not timm.is_model(spec.name):
         near = ", ".join(timm.list_models(f"*{spec.name.split('_')[0]}*")[:8]) or "see timm.list_models()"
         raise ContinuadError(f"unknown backbone '{spec.name}'; timm has, for example: {near}")
-    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+    with torch.random.fork_rng(devices=[]):
         config, trained = _pretrained(spec)
         net = untrained_pyramid(spec.name, strides)
         net.load_state_dict({key: trained[key] for key in net.state_dict()})
