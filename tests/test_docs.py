@@ -26,7 +26,7 @@ from continuad.cli.app import app
 from continuad.errors import ContinuadError
 from continuad.metrics import continual
 from continuad.metrics.image import f1_max, image_ap, image_auroc
-from continuad.models.registry import make_detector, make_strategy
+from continuad.models.registry import detectors, make_detector, make_strategy, strategies
 from continuad.models.store import load_model, save_model
 from continuad.report.paired import holm
 
@@ -228,22 +228,33 @@ def test_the_architecture_page_says_what_folders_may_import() -> None:
     assert sorted(re.split(r", | and ", excepted)) == sorted(without)
 
 
-def test_every_strategy_is_on_its_page_with_its_policy() -> None:
-    from continuad.models.registry import strategies
-
-    rows = re.findall(r"^\| (`.+)\|$", (DOCS / "strategies.md").read_text(encoding="utf-8"), re.MULTILINE)
+def test_the_table_of_strategies_says_what_the_classes_say() -> None:
+    """Their policy for statistics, and which kinds of detectors they refuse."""
+    text = (DOCS / "strategies.md").read_text(encoding="utf-8")
     said = {}
-    for row in rows:
+    for row in re.findall(r"^\| (`.+) \|$", text, re.MULTILINE):
         names, *columns = row.split(" | ")
-        said |= {name: columns for name in re.findall(r"`([\w-]+)(?::[^`]*)?`", names)}
-    for name, kind in strategies().items():
-        if name != "combined":
-            assert kind.statistics in said[name][2], name
+        if len(columns) == 4:
+            said |= dict.fromkeys(re.findall(r"`([\w-]+)`", names), columns[2:])
+    kinds = detectors()
+    statistical = {name for name, kind in kinds.items() if kind.learns_by == "statistics"}
+    assert set(re.findall(r"\*Statistics detectors\* learn without gradients: ([^.]*)\.", text)[0].split(", ")) == {
+        f"`{name}`" for name in statistical
+    }
+    assert set(said) == strategies().keys() - {"combined"}
+    for name, strategy in strategies().items():
+        if name == "combined":
+            continue
+        policy, refuses = said[name]
+        assert policy == strategy.statistics
+        refused = {detector for detector, kind in kinds.items() if strategy.refuses(kind)}
+        if but := re.findall(r"all but (.*)", refuses):
+            assert refused == kinds.keys() - set(re.findall(r"`([\w-]+)`", but[0]))
+        else:
+            assert refused == (statistical if "statistics detectors" in refuses else set())
 
 
 def test_every_detector_has_a_page() -> None:
-    from continuad.models.registry import detectors
-
     text = "".join(page.read_text(encoding="utf-8").splitlines()[0] for page in (DOCS / "detectors").glob("*.md"))
     assert not [name for name in detectors() if f"`{name}`" not in text]
 
@@ -266,6 +277,15 @@ def test_the_protocol_pages_worked_numbers() -> None:
     assert continual.backward_transfer(together) == pytest.approx(-0.15)
     assert holm(np.array([0.01, 0.03, 0.04])) == pytest.approx([0.03, 0.06, 0.06])
     assert round(image_auroc([0.2, 0.9, 0.8, 1.5, 3], [0, 0, 1, 1, 1]), 3) == 0.833
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_pages_use_the_fields_words(page: Path) -> None:
+    """One thing has one name: task, val, threshold, task inference, snapshot, importance, external."""
+    if page.stem == "changelog":
+        return
+    other = r"\b(lessons?|rehears\w+|held[- ]out|routers?|routed|experts?|springs?|stiffness|guests?|telltale)\b"
+    assert not re.findall(other, page.read_text(encoding="utf-8"), re.IGNORECASE)
 
 
 def test_no_page_names_a_local_path() -> None:
