@@ -56,7 +56,8 @@ def test_medium_has_the_parameters_of_the_thesis() -> None:
 
 
 def test_medium_is_figure_5_1() -> None:
-    shapes = [tuple(m.weight.shape) for m in EfficientAdM(teacher="random").expert.modules() if hasattr(m, "weight")]
+    net = EfficientAdM(teacher="random").teacher_net
+    shapes = [tuple(m.weight.shape) for m in net.modules() if hasattr(m, "weight")]
     assert shapes == [
         (256, 3, 4, 4),
         (512, 256, 4, 4),
@@ -174,11 +175,11 @@ def test_missing_teachers_say_what_to_do(tmp_path: Path) -> None:
 
 
 def test_published_weights_load_in_order(tmp_path: Path) -> None:
-    net = small().expert.net
+    net = small().teacher_net.net
     names = ["0", "3", "6", "8"]  # nelson1425/EfficientAD counts the activations in between
     tensors = dict(zip([f"{n}.{p}" for n in names for p in ("weight", "bias")], net.state_dict().values(), strict=True))
     torch.save({k: v + 1 for k, v in tensors.items()}, tmp_path / "teacher.pth")
-    loaded = small(teacher=str(tmp_path / "teacher.pth")).expert.net
+    loaded = small(teacher=str(tmp_path / "teacher.pth")).teacher_net.net
     assert torch.equal(loaded.layers[0].weight, net.layers[0].weight + 1)
 
 
