@@ -13,7 +13,9 @@ from PIL import Image
 
 from continuad.data import stream as module
 from continuad.data.decode import decode_image, decode_mask
-from continuad.data.stream import STREAMS, named_stream, open_stream, orders, val_split
+from continuad.data.known import STREAMS, named_stream, orders
+from continuad.data.splits import val_split
+from continuad.data.stream import open_stream
 from continuad.errors import ContinuadError
 
 
@@ -54,13 +56,13 @@ def test_batches_of_a_task(tmp_path, make_product) -> None:
     assert batch.label.tolist() == [True, False]
 
 
-def test_cached_equals_uncached(tmp_path, make_product) -> None:
+def test_cached_equals_uncached(tmp_path, make_product, is_mapped) -> None:
     root = make_product(tmp_path / "nut", train=6, crack=3)
     plain = open_here(root)[0]
     for _ in range(2):
         cached = open_here(root, cache=tmp_path / "cache")[0]
         for one, other in ((plain.train, cached.train), (plain.val, cached.val), (plain.test, cached.test)):
-            assert isinstance(other.images, np.memmap)
+            assert is_mapped(other.images)
             for name in ("images", "labels", "masks", "mask_known"):
                 assert np.array_equal(getattr(one, name), getattr(other, name)), name
             assert one.paths == other.paths
@@ -71,7 +73,7 @@ def test_cache_follows_content_and_size(tmp_path, make_product, save, monkeypatc
     open_here(root, cache=tmp_path / "cache")
     moved = root.rename(tmp_path / "moved")  # content stays, names and places change
     with monkeypatch.context() as patch:
-        patch.setattr("continuad.data.reading.read_picture", None)
+        patch.setattr("continuad.data.reading.examine", None)
         assert len(open_here(moved, cache=tmp_path / "cache")[0].train) == 2
     path = save(moved / "train" / "good" / "000.png")
     task = open_here(moved, cache=tmp_path / "cache", image_size=7)[0]
@@ -125,7 +127,7 @@ def test_bl_022_the_check_would_notice(tmp_path, make_product) -> None:
             module._check_disjoint(mixed)
 
 
-def test_held_out_by_seed_and_name_only(tmp_path, make_product) -> None:
+def test_validation_images_depend_on_seed_and_name_only(tmp_path, make_product) -> None:
     first = val_split(50, 0.1, 0, "nut")
     assert first == val_split(50, 0.1, 0, "nut")
     assert first != val_split(50, 0.1, 1, "nut")
@@ -139,16 +141,16 @@ def test_held_out_by_seed_and_name_only(tmp_path, make_product) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "share", "held"), [(2, 0.1, 1), (2, 0.9, 1), (8, 0.2, 2), (9, 0.1, 1), (3, 0.99, 2)]
+    ("number", "share", "validation"), [(2, 0.1, 1), (2, 0.9, 1), (8, 0.2, 2), (9, 0.1, 1), (3, 0.99, 2)]
 )
-def test_bl_024_small_numbers_leave_both_sides_one(number, share, held) -> None:
+def test_bl_024_small_numbers_leave_both_sides_one(number, share, validation) -> None:
     learn, val = val_split(number, share, 0, "nut")
-    assert len(val) == held
+    assert len(val) == validation
     assert sorted(learn + val) == list(range(number))
 
 
 def test_bl_024_a_single_training_image(tmp_path, make_product, caplog, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_told", set())
+    monkeypatch.setattr(module, "_said", set())
     with caplog.at_level(logging.WARNING):
         stream = open_here(make_product(tmp_path / "nut", train=1, crack=1))
     assert stream[0].train.paths == stream[0].val.paths
@@ -181,7 +183,7 @@ def test_bl_011_all_bad_files_are_named_before_anything_is_learned(tmp_path, mak
 
 
 def test_bl_011_skipping_is_an_option_and_never_silent(tmp_path, make_product, caplog, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_told", set())
+    monkeypatch.setattr(module, "_said", set())
     root = make_product(tmp_path / "a", train=4, good=1, crack=2)
     spoil(root)
     for cache in (None, tmp_path / "cache", tmp_path / "cache"):
@@ -213,8 +215,9 @@ def test_bl_017_no_masks_at_all(tmp_path, make_product) -> None:
 def test_bl_018_empty_and_vanishing_masks_are_told_and_not_used(tmp_path, make_product, save) -> None:
     root = make_product(tmp_path / "a", good=0, crack=3)
     save(root / "ground_truth" / "crack" / "000_mask.png", 0)
-    dot = np.zeros((10, 12))
+    dot = np.zeros((40, 48))
     dot[0, 0] = 1
+    save(root / "test" / "crack" / "001.png", np.zeros((40, 48, 3)))
     save(root / "ground_truth" / "crack" / "001_mask.png", dot)
     stream = open_here(root, image_size=(5, 6))
     assert stream[0].test.mask_known.tolist() == [False, False, True]
@@ -251,7 +254,7 @@ def test_sixteen_bit_product_has_one_white_level(tmp_path) -> None:
         stream = open_here(root, cache=cache)
         assert stream.bits == (12,)
         assert stream[0].test.images[:, 0, 0, 0].tolist() == [round(2000 / 4095 * 255), 255]
-        assert "1 image brighter than all training images, clipped: 1.png" in "\n".join(stream.notes)
+        assert "images brighter than all training images, clipped (1): test/hot/1.png" in "\n".join(stream.notes)
 
 
 def test_bl_013_same_names_in_a_stream(tmp_path, make_product) -> None:
