@@ -98,6 +98,7 @@ def test_plain_folder(tmp_path, save) -> None:
     found = discover(tmp_path / "cap")
     assert (found.layout, found.test, found.problems) == ("plain", (), ())
     assert names(found.train, found.root) == ["1.png", "monday/2.png", "monday/deep/3.png"]
+    assert found.notes == ("2 images in sub-folders learned too: monday (1), monday/deep (1).",)
 
 
 @pytest.mark.parametrize(("good", "other"), [("good", "scratch"), ("OK", "NG")])

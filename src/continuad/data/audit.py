@@ -124,7 +124,10 @@ def audit(
                 product = owners.add(product)
             except ContinuadError as error:
                 extra.append(Finding("error", str(error)))
-            train, test = _look(product, size, max_pixels, progress)
+            bits, seen = _look(product, size, max_pixels, progress)
+            items, facts = [s.item for s in seen], [s.facts for s in seen]
+            extra += file_findings(root, items, facts, size, bits)
+            train, test = seen[: len(product.train)], seen[len(product.train) :]
             extra += _elsewhere(product, train, learned)
             found.append(_report(product, train, test, extra, size, val_share))
     return found
@@ -132,8 +135,8 @@ def audit(
 
 def _look(
     product: Product, size: tuple[int, int], max_pixels: int, progress: Progress | None
-) -> tuple[list[Seen], list[Seen]]:
-    """Training and test images of a product."""
+) -> tuple[int, list[Seen]]:
+    """White level, training and then test images of a product."""
     items = (*product.train, *product.test)
     bits = white_bits((item.path for item in product.train), max_pixels)
     seen: list[Seen] = []
@@ -141,7 +144,7 @@ def _look(
         seen.append(one)
         if progress:
             progress(product.name, len(seen), len(items))
-    return seen[: len(product.train)], seen[len(product.train) :]
+    return bits, seen
 
 
 def _see(item: Item, size: tuple[int, int], bits: int, max_pixels: int) -> Seen:
@@ -208,7 +211,6 @@ def _report(
     )
     result.findings = [
         *extra,
-        *file_findings(root, [s.item for s in both], [s.facts for s in both], size),
         *(Finding("warning", problem) for problem in product.problems),
         *(Finding("note", note) for note in product.notes),
         *duplicate_findings(root, copies, learn, probe, alike),

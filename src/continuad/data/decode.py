@@ -20,9 +20,9 @@ Rules (`RULES` counts their changes, so that nothing decoded by older ones is fo
 - **Size**: straight to (height, width), bilinear with antialiasing; the aspect ratio is not kept.
 - **Masks**: any value above the background is defect, unless the mask holds two values up to noise (saved as JPEG,
   smoothed): then values above half of the largest are. In colour, a pixel's largest channel counts; transparent ones
-  are black. Nearest neighbour to the working size; a region that this loses or breaks is drawn where it covers at
-  least 1/2, 1/4, 1/8 or 1/16 of a pixel, the largest share that leaves it in one piece, and counted as dropped where
-  it covers less. `continuad.data.masks` has the details.
+  are black. Nearest neighbour to the working size; a region that this loses, breaks or shortens is drawn where it
+  covers at least 1/2, 1/4, 1/8 or 1/16 of a pixel, the largest share that leaves it whole, and counted as dropped
+  where it covers less. `continuad.data.masks` has the details.
 - More than `MAX_PIXELS` pixels are refused before they are decoded, unless the caller allows more.
 """
 

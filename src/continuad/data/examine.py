@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from continuad.data.decode import MAX_PIXELS, Picture, UnreadableImage, read_mas
 from continuad.data.masks import shrink
 from continuad.data.names import counted, listed, oddity, printable, shown
 from continuad.data.product import Item
+from continuad.data.wide import is_above_8_bits
 
 Size = tuple[int, int]
 LEVELS = ("error", "warning", "note")
@@ -120,18 +122,20 @@ def examine(
     return facts, picture, small.mask
 
 
-def file_findings(root: Path, items: Sequence[Item], facts: Sequence[Facts], size: Size) -> list[Finding]:
+def file_findings(root: Path, items: Sequence[Item], facts: Sequence[Facts], size: Size, bits: int) -> list[Finding]:
     """What a person should know about the files of a product, errors first.
 
     Args:
         root: the product's folder.
         items, facts: the same number of each.
         size: the working size.
+        bits: white level of pictures above 8 bits.
     """
     both = list(zip(items, facts, strict=True))
     read = [(item, found) for item, found in both if not found.error]
     image, mask = (lambda item: shown(root, item.path)), _mask_name
     unfit = [(item, found) for item, found in both if found.mask == "misfit"]
+    usual = Counter(f.mode for _, f in read).most_common(1)[0][0] if read else ""
     even = sum(f.band >= _USUAL_BAND for _, f in read) * 4 > len(read)  # then that is how these pictures are
     cut = [] if even else [(i, f) for i, f in read if f.band >= _BAND]
     found = [
@@ -159,10 +163,18 @@ def file_findings(root: Path, items: Sequence[Item], facts: Sequence[Facts], siz
             "files of several pictures, of which the first is used",
             [(image(i), f"({f.pages} pictures)") for i, f in read if f.pages > 1],
         ),
-        _finding("note", "Lab pictures, converted to sRGB", [(image(i), "") for i, f in read if f.mode == "LAB"]),
+        _finding(
+            "note",
+            f"pictures of another colour mode than most, which is {usual}",
+            [(image(i), f"({f.mode})") for i, f in read if f.mode != usual],
+        ),
         _finding("note", "unusual names", [(image(i), f"({why})") for i, _ in both if (why := oddity(i.path.name))]),
     ]
-    return [finding for finding in found if finding.files]
+    found = [finding for finding in found if finding.files]
+    if any(is_above_8_bits(f.mode) for _, f in read):
+        text = f"white level of pictures above 8 bits: {2**bits - 1} ({bits} bits), from the training images."
+        found.append(Finding("note", text))
+    return found
 
 
 def _mask_findings(read: Sequence[tuple[Item, Facts]], size: Size) -> list[Finding]:

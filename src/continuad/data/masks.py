@@ -12,9 +12,9 @@ ringing and blurred edges as defects. So the values in the lower half of the ran
 - Where no pixel is 0, the lowest value is the background, unless the whole mask has one value.
 
 **Scaling** (`shrink`). Every pixel of the working size takes the nearest pixel of the mask. A region (8-connected)
-that this loses or breaks into pieces is drawn where it covers at least half of a pixel, or else a quarter, an eighth,
-a sixteenth: the largest share that leaves it in one piece. A region that covers less than a sixteenth of every pixel
-is dropped, and counted.
+that this loses, breaks into pieces or shortens by more than a pixel is also drawn where it covers at least half of a
+pixel, or else a quarter, an eighth, a sixteenth: the largest share that leaves it whole. A region that covers less than
+a sixteenth of every pixel is dropped, and counted.
 """
 
 from __future__ import annotations
@@ -100,21 +100,36 @@ def shrink(mask: np.ndarray, size: tuple[int, int]) -> Shrunk:
     left = np.bincount(small.ravel(), minlength=number + 1)
     area = np.bincount(labels.ravel(), minlength=number + 1) * (result.size / mask.size)  # in working pixels
     places = ndimage.find_objects(small, number)
+    scale = mask.shape[0] / size[0], mask.shape[1] / size[1]
     dropped = int(((left == 0) & (area < _SHARES[-1]))[1:].sum())
     for region, where in enumerate(ndimage.find_objects(labels), start=1):
-        lost = left[region] == 0
-        if lost and area[region] < _SHARES[-1]:
+        if left[region] == 0 and area[region] < _SHARES[-1]:
             continue
-        if lost or ndimage.label(small[places[region - 1]] == region, eight)[1] > 1:
-            drawn, at = _drawn(labels[where] == region, where, mask.shape, size)
+        own, place = labels[where] == region, places[region - 1]
+        if place is None or not _is_whole(small[place] == region, place, where, scale):
+            drawn, at = _drawn(own, where, mask.shape, size)
             result[at] |= drawn
-            dropped += int(lost and not drawn.any())
+            dropped += int(place is None and not drawn.any())
     return Shrunk(result, number, dropped)
 
 
+Place = tuple[slice, slice]
+
+
+def _is_whole(region: np.ndarray, place: Place, where: Place, scale: tuple[float, float]) -> bool:
+    """Whether a region scaled from `where` to `place` is in one piece, and reaches as far as it did."""
+    from scipy import ndimage
+
+    reaches = all(
+        (new.start - 1) * by <= old.start and old.stop <= (new.stop + 1) * by
+        for new, old, by in zip(place, where, scale, strict=True)
+    )
+    return reaches and ndimage.label(region, np.ones((3, 3), dtype=int))[1] == 1
+
+
 def _drawn(
-    region: np.ndarray, where: tuple[slice, slice], original: tuple[int, int], size: tuple[int, int]
-) -> tuple[np.ndarray, tuple[slice, slice]]:
+    region: np.ndarray, where: Place, original: tuple[int, int], size: tuple[int, int]
+) -> tuple[np.ndarray, Place]:
     """Pixels of the working size that a region covers well enough, and the part of the picture they lie in."""
     from scipy import ndimage
 
@@ -122,11 +137,18 @@ def _drawn(
     across, left = _overlap(where[1], original[1], size[1])
     covered = down @ region.astype(np.float32) @ across.T
     at = (slice(top, top + len(down)), slice(left, left + len(across)))
+    scale = original[0] / size[0], original[1] / size[1]
     for share in _SHARES:
-        drawn = covered >= share - 1e-9
-        if ndimage.label(drawn, np.ones((3, 3), dtype=int))[1] == 1:
-            return drawn, at
+        drawn = covered >= share - 1e-6
+        if found := ndimage.find_objects(drawn.astype(np.int8)):
+            place = (_moved(found[0][0], top), _moved(found[0][1], left))
+            if _is_whole(drawn, place, where, scale):
+                break
     return drawn, at
+
+
+def _moved(part: slice, by: int) -> slice:
+    return slice(part.start + by, part.stop + by)
 
 
 def _overlap(where: slice, original: int, size: int) -> tuple[np.ndarray, int]:

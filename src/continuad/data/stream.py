@@ -221,7 +221,7 @@ def _same_content(read: list[tuple[Product, Split, Split]]) -> list[str]:
 def _notes(product: Product, train: Split, test: Split, size: tuple[int, int]) -> list[str]:
     items, facts = (*product.train, *product.test), (*train.facts, *test.facts)
     texts = [*product.problems, *product.notes]
-    texts += [f.text for f in file_findings(product.root, items, facts, size) if f.level != "error"]
+    texts += [f.text for f in file_findings(product.root, items, facts, size, train.bits) if f.level != "error"]
     texts += [f"skipped {printable(i.path)}: {f.error}" for i, f in zip(items, facts, strict=True) if f.error]
     if len(train.images) == 1:
         texts.append("only one training image: it is its own validation image too, so thresholds come out too low.")

@@ -66,6 +66,11 @@ def level(brightest: int) -> int:
     return next((bits for bits in BITS if 0 <= brightest < 2**bits), 16)
 
 
+def is_above_8_bits(mode: str) -> bool:
+    """Whether a mode's name, as in `Wide.name`, is one of more than 8 bits."""
+    return mode.startswith("I") or ";16" in mode
+
+
 def is_wide(image: Image.Image) -> bool:
     """Whether an opened picture, not yet loaded, has integers above 8 bits."""
     return image.mode.startswith("I") or _is_pnm(image) or any(";16" in mode for mode in _raw_modes(image))
@@ -109,13 +114,14 @@ def read_wide(image: Image.Image, again: Image.Image, data: bytes) -> Wide:
     """
     clear = image.info.get("transparency")
     if _is_pnm(image):
-        return Wide(_pnm(image, data), None, False, image.mode)
+        return Wide(_pnm(image, data), None, False, "RGB;16" if image.mode == "RGB" else image.mode)
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > _TOP:
             raise Unusable(f"its grey values, {values.min()} to {values.max()}, leave 0 to {_TOP}; save it as 16-bit")
         alpha = (values != clear).astype(np.float32) if isinstance(clear, int) else None
-        return Wide(values.astype(np.uint16)[..., None], alpha, inverts(image), image.mode)
+        name = f"{image.mode}, white is zero" if inverts(image) else image.mode
+        return Wide(values.astype(np.uint16)[..., None], alpha, inverts(image), name)
     raw = _raw_modes(image)[0]
     if raw.startswith("LA"):  # four bytes a pixel, which are read as four bands
         _read_as(image, lambda _: "RGBA")
