@@ -54,13 +54,13 @@ def test_counts_and_metrics(tmp_path, make_product) -> None:
         (0, 0, 0, "no test images", "no test images"),
     ],
 )
-def test_bl_017_metrics_and_why_not(good, bad, masks, image, pixel) -> None:
+def test_metrics_and_why_not(good, bad, masks, image, pixel) -> None:
     found = available_metrics(good, bad, masks)
     assert found["image_auroc"] == found["image_f1"] == image
     assert found["pixel_aupro"] == found["pixel_f1_max"] == pixel
 
 
-def test_bl_011_unreadable_files_are_errors(tmp_path, make_product) -> None:
+def test_unreadable_files_are_errors(tmp_path, make_product) -> None:
     root = make_product(tmp_path / "a", train=12)
     (root / "train" / "good" / "003.png").write_bytes(b"")
     (root / "test" / "good" / "000.png").write_text("text")

@@ -33,6 +33,26 @@ def test_the_last_rows_of_a_jpeg_are_missed_too() -> None:
         decode_image(whole[: int(len(whole) * 0.97)] + b"\xff\xd9")
 
 
+@pytest.mark.parametrize("picture", [scene(256), NOISE, scene(256).convert("L")])
+def test_a_progressive_jpeg_that_ends_between_two_scans_is_refused(picture: Image.Image) -> None:
+    whole = saved(picture, "jpeg", progressive=True)
+    decode_image(whole)
+    scans = [at for at in range(len(whole)) if whole[at : at + 2] == b"\xff\xda"]
+    assert len(scans) > 5
+    for at in scans[1:]:
+        with pytest.raises(UnreadableImage, match="is cut short"):
+            decode_image(whole[:at] + b"\xff\xd9")
+
+
+def test_png_image_data_are_held_to_their_checksum() -> None:
+    whole = saved(scene(64), "png")
+    for at in (whole.index(b"IDAT") + 40, len(whole) - 20):
+        with pytest.raises(UnreadableImage, match="is damaged"):
+            decode_image(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    for data in (whole, saved(scene(64), "png", save_all=True, append_images=[scene(64, 1)])):
+        assert decode_image(data).shape == (3, 64, 64)
+
+
 def test_even_pictures_and_data_after_the_end_are_no_damage() -> None:
     for picture in (Image.new("L", (512, 512), 255), Image.new("RGB", (300, 200), (3, 200, 9))):
         decode_image(saved(picture, "jpeg", optimize=True))

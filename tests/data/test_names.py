@@ -121,7 +121,9 @@ def test_a_mistyped_path_names_its_first_missing_part(tmp_path: Path) -> None:
     with pytest.raises(ContinuadError, match="does not exist"):
         discover(tmp_path / "nut")
     (tmp_path / "link").symlink_to(tmp_path / "gone")
-    assert missing_part(tmp_path / "link") == f"{tmp_path / 'link'} is a link to {tmp_path / 'gone'}, which does not exist"
+    assert (
+        missing_part(tmp_path / "link") == f"{tmp_path / 'link'} is a link to {tmp_path / 'gone'}, which does not exist"
+    )
     assert "cannot be reached" in missing_part(tmp_path / ("n" * 300))
     for path in (tmp_path / ("n" * 300), str(tmp_path / "a\0b")):
         with pytest.raises(ContinuadError):

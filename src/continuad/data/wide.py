@@ -178,7 +178,8 @@ def _pnm(image: Any, data: bytes) -> np.ndarray:
     if codec == "ppm_plain":
         values = np.array(re.sub(rb"#[^\r\n]*", b"", data[start:]).split()[:number]).astype(np.int64)
     else:
-        values = np.frombuffer(data[start : start + 2 * number], dtype=">u2").astype(np.int64)
+        here = min(number, (len(data) - start) // 2)
+        values = np.frombuffer(data, dtype=">u2", count=here, offset=start).astype(np.int64)
     if len(values) < number:
         raise Unusable(f"it ends after {len(values)} of {number} values")
     scaled = np.rint(np.minimum(values, largest) * (float(_TOP) / largest)).astype(np.uint16)
