@@ -231,6 +231,15 @@ def test_empty_and_vanishing_masks_are_told_and_not_used(tmp_path, make_product,
     assert "crack/001_mask.png" in told
 
 
+def test_many_files_are_counted_in_a_note_that_says_where_all_are_named(tmp_path, make_product, save) -> None:
+    root = make_product(tmp_path / "a", crack=12)
+    for i in range(12):
+        save(root / "ground_truth" / "crack" / f"{i:03}_mask.png", 0)
+    (note,) = open_here(root).notes
+    assert "empty masks of defect images (12): crack/000_mask.png, " in note
+    assert note.endswith("and 2 more; pixel metrics leave their images out. `continuad check-data` names them all.")
+
+
 def test_mask_of_another_size_names_both(tmp_path, make_product, save) -> None:
     root = make_product(tmp_path / "a", crack=1)
     mask = save(root / "ground_truth" / "crack" / "000_mask.png", np.ones((5, 6)))

@@ -11,14 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from continuad.data.audit import ProductAudit
-from continuad.data.examine import Finding
+from continuad.data.examine import NAMED, Finding
 from continuad.data.findings import IMAGE_METRICS, PIXEL_METRICS
 from continuad.data.names import counted, printable
 from continuad.data.product import GOOD
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
-_IN_A_SENTENCE = 10
-"""Up to so many files are named in the sentence about them; more get a line each."""
 
 
 def view(audits: Sequence[ProductAudit]) -> RenderableType:
@@ -73,14 +71,14 @@ def _details(one: ProductAudit) -> list[RenderableType]:
 def _finding(finding: Finding) -> list[RenderableType]:
     """A sentence; or a heading and a line for each file, if there are many."""
     head = (f"{finding.level}: ", _COLOURS[finding.level])
-    if len(finding.files) <= _IN_A_SENTENCE:
-        return [Padding(Text.assemble(head, printable_lines(finding.text)), (0, 0, 0, 2))]
+    if len(finding.files) <= NAMED:
+        return [Padding(Text.assemble(head, _printable(finding.text)), (0, 0, 0, 2))]
     then = f"; {finding.then}" if finding.then else ""
     what = Text.assemble(head, f"{finding.what} ({len(finding.files)}){then}:")
     return [Padding(what, (0, 0, 0, 2)), *(Padding(Text(printable(line)), (0, 0, 0, 4)) for line in finding.lines)]
 
 
-def printable_lines(text: str) -> str:
+def _printable(text: str) -> str:
     """`printable`, but for line breaks: an error may have several lines."""
     return "\n".join(printable(line) for line in text.split("\n"))
 

@@ -16,6 +16,8 @@ from continuad.data.product import Item
 from continuad.data.wide import is_above_8_bits
 
 Size = tuple[int, int]
+NAMED = 10
+"""Up to so many files are named in the sentence about them."""
 LEVELS = ("error", "warning", "note")
 _BAND, _USUAL_BAND = 0.1, 0.02  # share of the rows in one colour: of a picture that was cut short, and of others
 _MOSTLY = 0.5  # share of the picture from which a mask may be inverted
@@ -75,10 +77,10 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """In full sentences; names up to ten files."""
+        """In full sentences; names up to `NAMED` files."""
         if not self.files:
             return self.what
-        return f"{self.what} ({len(self.files)}): {listed(self.lines)}{f'; {self.then}' if self.then else ''}."
+        return f"{self.what} ({len(self.files)}): {listed(self.lines, NAMED)}{f'; {self.then}' if self.then else ''}."
 
 
 def examine(

@@ -11,7 +11,7 @@ from continuad.core.types import ImageSet, Task
 from continuad.data.cache import Cache, open_cache
 from continuad.data.decode import MAX_PIXELS, quiet_pillow
 from continuad.data.discover import discover_all
-from continuad.data.examine import file_findings
+from continuad.data.examine import NAMED, file_findings
 from continuad.data.known import STREAMS as STREAMS
 from continuad.data.known import named_stream as named_stream
 from continuad.data.known import orders as orders
@@ -221,7 +221,9 @@ def _same_content(read: list[tuple[Product, Split, Split]]) -> list[str]:
 def _notes(product: Product, train: Split, test: Split, size: tuple[int, int]) -> list[str]:
     items, facts = (*product.train, *product.test), (*train.facts, *test.facts)
     texts = [*product.problems, *product.notes]
-    texts += [f.text for f in file_findings(product.root, items, facts, size, train.bits) if f.level != "error"]
+    for finding in file_findings(product.root, items, facts, size, train.bits):
+        more = " `continuad check-data` names them all." if len(finding.files) > NAMED else ""
+        texts += [finding.text + more] if finding.level != "error" else []
     texts += [f"skipped {printable(i.path)}: {f.error}" for i, f in zip(items, facts, strict=True) if f.error]
     if len(train.images) == 1:
         texts.append("only one training image: it is its own validation image too, so thresholds come out too low.")
