@@ -59,6 +59,8 @@ def test_even_pictures_and_data_after_the_end_are_no_damage() -> None:
     whole = saved(scene(256), "jpeg", progressive=True)
     decode_image(whole + b"appended by a phone" * 50)
     decode_image(whole[:-2] + b"\x12\x34\x56" + whole[-2:])  # as some cameras leave before the end marker
+    tables = whole.index(b"\xff\xdb")
+    decode_image(whole[:tables] + bytes(40) + whole[tables:])
 
 
 @pytest.mark.parametrize("options", [{}, {"lossless": True}])

@@ -16,6 +16,7 @@ import simplejpeg
 _CUT = "is cut short: its compressed data end before the picture does"
 _END, _SCAN, _PROGRESSIVE = 0xD9, 0xDA, 0xC2  # markers of a JPEG
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # any but those within compressed data
+_OF_HEADERS = {"db", "fe", "c0", "c1", "c2", *(f"e{digit:x}" for digit in range(16))}  # markers before all data
 _HARMLESS = 16  # bytes: some cameras leave a few between the picture and its end marker
 _NEVER = b"\0" * 64  # compressed data hold no such run
 
@@ -45,8 +46,8 @@ def _jpeg(data: bytes) -> str:
         simplejpeg.decode_jpeg(data, colorspace=wanted, min_height=1, min_width=1, min_factor=1, strict=True)
     except ValueError as error:
         told = str(error)
-        extra = re.search(r"(\d+) extraneous bytes before marker 0xd9", told)
-        if extra and int(extra[1]) <= _HARMLESS:
+        extra = re.search(r"(\d+) extraneous bytes before marker 0x(..)", told)
+        if extra and (extra[2] in _OF_HEADERS or (extra[2] == "d9" and int(extra[1]) <= _HARMLESS)):
             return ""
         if "Premature end" in told or "premature end" in told:
             return _CUT
