@@ -54,7 +54,7 @@ def test_masks_saved_as_jpeg_keep_their_area(tmp_path: Path, kind: str, quality:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("levels", [[0, 1], [0, 1, 2], [0, 1, 2, 3, 4, 5], [0, 0, 0, 0, 3], [4, 5, 6]])
+@pytest.mark.parametrize("levels", [[0, 1], [0, 1, 2], [0, 1, 2, 3, 4, 5], [0, 0, 0, 0, 3], [4, 5, 6], [0, 1, 1, 1, 1]])
 def test_background_noise_is_no_defect(tmp_path: Path, kind: str, levels: list[int]) -> None:
     truth = drawn(kind) > 0
     values = np.where(truth, 250, RANDOM.choice(levels, truth.shape)).astype(np.uint8)
@@ -144,6 +144,16 @@ def test_labels_saved_as_jpeg_keep_every_label() -> None:
     values[150:190, 30:80] = 250
     file = saved(Image.fromarray(values), "jpeg", quality=80)
     assert abs(read_mask(file).mask.sum() / (values > 0).sum() - 1) < 0.02
+
+
+def test_labels_with_noise_of_their_own_keep_every_label() -> None:
+    truth = np.zeros((256, 256), np.uint8)
+    truth[50:90, 50:100] = 100
+    truth[150:190, 30:80] = 250
+    values = np.clip(truth + np.random.default_rng(0).normal(0, 2, truth.shape), 0, 255).astype(np.uint8)
+    found = defective(values)
+    assert np.array_equal(found.mask, truth > 0)
+    assert found.noisy
 
 
 def test_the_lowest_value_is_background_where_no_pixel_is_0() -> None:

@@ -353,7 +353,7 @@ def _rgb(image: Image.Image, backdrop: tuple[int, int, int] = BACKDROP) -> Image
     if _has_alpha(image):
         clear = _with_alpha(image)
         return Image.alpha_composite(Image.new("RGBA", clear.size, (*backdrop, 255)), clear).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # no copy: pictures can be large
 
 
 def _grey_values(image: Image.Image, data: bytes) -> np.ndarray:

@@ -101,7 +101,7 @@ def open_stream(
         order: product names in the order to learn them; None keeps the order given.
         cache: "default", a folder, or None to decode into memory.
         skip_unreadable: go on without images that cannot be read, with a note of each, instead of stopping.
-        max_pixels: images with more pixels cannot be read; a decoded pixel takes 3 to 12 bytes of memory.
+        max_pixels: images with more pixels cannot be read; each pixel takes about 10 bytes of memory while decoding.
         progress: called with (product name, images done, images in all).
 
     Raises:
