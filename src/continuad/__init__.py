@@ -6,7 +6,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from continuad.benchmark.run import run
-    from continuad.data.stream import named_stream, open_stream
+    from continuad.data.known import named_stream
+    from continuad.data.stream import open_stream
     from continuad.errors import ContinuadError
     from continuad.models.predict import predict_files
     from continuad.models.registry import make_detector, make_strategy
@@ -18,7 +19,7 @@ _WHERE = {
     "load_model": "continuad.models.store",
     "make_detector": "continuad.models.registry",
     "make_strategy": "continuad.models.registry",
-    "named_stream": "continuad.data.stream",
+    "named_stream": "continuad.data.known",
     "open_stream": "continuad.data.stream",
     "predict_files": "continuad.models.predict",
     "run": "continuad.benchmark.run",

@@ -32,7 +32,7 @@ def test_file_names_that_are_no_text_are_written_all_the_same(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("image_sise = 3", "unknown setting 'image_sise' (did you mean image_size?)"),
+        ("image_sise = 3", "unknown setting 'image_sise' (did you mean image_size"),
         ('val_share = "x"', "val_share is 'x'; allowed: a number"),
         ("val_share = 1.0", "val_share is 1.0; allowed: a number between 0 and 1"),
         ("seeds = [", "cannot be read"),

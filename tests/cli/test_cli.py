@@ -272,26 +272,6 @@ def test_help_shows_an_example(command: str) -> None:
     assert "Example" in continuad(command, "--help").stdout
 
 
-def test_the_readme_example_runs(products: list[Path], tmp_path: Path) -> None:
-    """The Python block of the README, as it stands there, with drawn products in the folders it names."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    code = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert code
-    (tmp_path / "parts").mkdir()
-    for name, source in (("cable", products[0]), ("bottle", products[1])):
-        (tmp_path / "parts" / name).symlink_to(source)
-    done = subprocess.run(
-        [sys.executable, "-c", code[1]],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "pixel_f1_max" in done.stdout
-
-
 def test_a_teacher_is_made_and_its_relative_path_saved_whole(products: list[Path], tmp_path: Path) -> None:
     """As the help of `continuad distill` says; the model loads from another folder."""
     made = continuad("distill", str(products[0]), "--steps", "2", "--batch-size", "1", cwd=tmp_path)

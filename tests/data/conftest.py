@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -50,3 +51,15 @@ def make_product(save: Save) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture
+def is_mapped() -> Callable[[np.ndarray], bool]:
+    """Whether an array's bytes lie in a file rather than in memory of its own."""
+
+    def mapped(array: np.ndarray) -> bool:
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        return isinstance(array.base, pa.Buffer)
+
+    return mapped

@@ -10,7 +10,8 @@ from PIL import Image
 from rich.console import Console
 
 from continuad.cli.audit_view import view
-from continuad.data.audit import audit, available_metrics
+from continuad.data.audit import audit
+from continuad.data.findings import available_metrics
 from continuad.data.near_duplicates import NEAR, all_alike, closest, thumbnail
 from continuad.data.trivial import auroc, needed_auroc
 
@@ -53,13 +54,13 @@ def test_counts_and_metrics(tmp_path, make_product) -> None:
         (0, 0, 0, "no test images", "no test images"),
     ],
 )
-def test_bl_017_metrics_and_why_not(good, bad, masks, image, pixel) -> None:
+def test_metrics_and_why_not(good, bad, masks, image, pixel) -> None:
     found = available_metrics(good, bad, masks)
     assert found["image_auroc"] == found["image_f1"] == image
     assert found["pixel_aupro"] == found["pixel_f1_max"] == pixel
 
 
-def test_bl_011_unreadable_files_are_errors(tmp_path, make_product) -> None:
+def test_unreadable_files_are_errors(tmp_path, make_product) -> None:
     root = make_product(tmp_path / "a", train=12)
     (root / "train" / "good" / "003.png").write_bytes(b"")
     (root / "test" / "good" / "000.png").write_text("text")
@@ -68,7 +69,7 @@ def test_bl_011_unreadable_files_are_errors(tmp_path, make_product) -> None:
         "train/good/003.png": "is empty (0 bytes)",
         "test/good/000.png": "is not an image, or of a format that cannot be read",
     }
-    assert "2 images cannot be read: train/good/003.png is empty" in texts(found, "error")
+    assert "images that cannot be read (2): train/good/003.png is empty" in texts(found, "error")
     assert not found.usable
 
 
@@ -90,7 +91,6 @@ def test_masks_that_do_not_fit(tmp_path, make_product, save) -> None:
         "empty masks of defect images (1): crack/001_mask.png",
         "images without mask in crack/: 2: 002.png, 003.png",
         "masks without image for crack/: 900_mask.png",
-        "masks saved as JPEG, whose noise counts as defect (1)",
     ):
         assert words in told
     assert found.masks == 2
@@ -113,7 +113,7 @@ def test_identical_images_across_train_and_test(tmp_path, make_product) -> None:
         "are the same file",
         "are the same pixels",
         "both good and defective",
-        "1 training image more than once",
+        "training images more than once (1): train/good/more.bmp (as train/good/007.png)",
     ):
         assert words in told
 

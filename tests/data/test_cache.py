@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -43,11 +44,11 @@ def check(entry: module.Entry) -> None:
     assert not entry.arrays["images"].flags.writeable
 
 
-def test_built_once_then_memory_mapped(tmp_path, build) -> None:
+def test_built_once_then_memory_mapped(tmp_path, build, is_mapped) -> None:
     for _ in range(3):
         entry = Cache(tmp_path).get("key", build)
         check(entry)
-        assert isinstance(entry.arrays["images"], np.memmap)
+        assert is_mapped(entry.arrays["images"])
     assert build.calls == 1
     assert [path.name for path in tmp_path.iterdir()] == ["key"]  # nothing half-done is left
 
@@ -107,7 +108,7 @@ def test_unwritable_place_is_told_once_and_work_goes_on(tmp_path, build, caplog,
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             check(Cache(tmp_path / "file" / "cache").get("key", build))
-    assert caplog.text.count("cannot be written") == 1
+    assert caplog.text.count("cannot be used") == 1
 
 
 def test_full_disk(tmp_path, build, caplog, monkeypatch) -> None:
@@ -124,6 +125,87 @@ def test_full_disk(tmp_path, build, caplog, monkeypatch) -> None:
         check(Cache(tmp_path).get("key", build))
     assert "No space left" in caplog.text
     assert list(tmp_path.iterdir()) == []
+
+
+class FullDisk:
+    """A file on a disk that takes no more; closing flushes, which fails too."""
+
+    def write(self, data: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def close(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_names_the_folder_and_the_file(tmp_path, build, caplog, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_warned", set())
+    opened = Path.open
+    with caplog.at_level(logging.WARNING), monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda self, *how: FullDisk() if self.suffix == ".raw" else opened(self, *how))
+        for _ in range(2):
+            check(Cache(tmp_path).get("key", build))
+    words = f"cache {tmp_path} cannot be used (No space left on device; file images.raw); going on without it."
+    assert caplog.text.count(words) == 1
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_too_many_open_files_are_no_damage(tmp_path, build, monkeypatch, number) -> None:
+    Cache(tmp_path).get("key", build)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.raw")}
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_map", refuse)
+        with pytest.raises(ContinuadError, match=r"key: cannot be opened, because too many files are open.*ulimit -n"):
+            Cache(tmp_path).get("key", build)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.raw")} == before
+    check(Cache(tmp_path).get("key", build))
+    assert build.calls == 1
+
+
+def test_an_entry_of_somebody_else_is_left_as_it_is(tmp_path, build, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(module, "_warned", set())
+    Cache(tmp_path).get("key", build)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "key" / "images.raw"))
+
+    with caplog.at_level(logging.WARNING), monkeypatch.context() as patch:
+        patch.setattr(module, "_map", refuse)
+        check(Cache(tmp_path).get("key", build))
+    assert "(Permission denied; file images.raw)" in caplog.text
+    assert build.calls == 2  # the second time into memory
+    check(Cache(tmp_path).get("key", build))
+    assert build.calls == 2
+
+
+def test_damage_that_cannot_be_removed_is_moved_out_of_the_way(tmp_path, build, monkeypatch) -> None:
+    Cache(tmp_path).get("key", build)
+    (tmp_path / "key" / "images.raw").write_bytes(b"x")
+    monkeypatch.setattr(module.shutil, "rmtree", lambda *_, **__: None)
+    check(Cache(tmp_path).get("key", build))
+    check(Cache(tmp_path).get("key", build))
+    assert build.calls == 2
+
+
+def test_whoever_is_slower_takes_the_entry_of_the_faster(tmp_path, build) -> None:
+    def late(writer: module.Writer) -> dict[str, int]:
+        Cache(tmp_path).get("key", build)
+        return build(writer)
+
+    check(Cache(tmp_path).get("key", late))
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted by Linux")
+def test_mapped_arrays_keep_no_file_open(tmp_path, build) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    entries = [Cache(tmp_path).get(f"key{i}", build) for i in range(30)]
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    for entry in entries:
+        check(entry)
 
 
 def test_an_error_while_building_passes_and_leaves_nothing(tmp_path) -> None:

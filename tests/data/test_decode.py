@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from continuad.data import decode
 from continuad.data.decode import UnreadableImage, decode_image, decode_mask, white_bits
 from continuad.errors import ContinuadError
 
 
-def test_bl_007_every_colour_mode_becomes_three_channels(tmp_path) -> None:
+def test_every_colour_mode_becomes_three_channels(tmp_path) -> None:
     grey = np.tile(np.arange(0, 240, 20, dtype=np.uint8), (10, 1))
     picture = Image.fromarray(grey)
     for mode in ("RGB", "L", "P", "RGBA", "LA", "1", "CMYK", "YCbCr"):
@@ -26,14 +25,14 @@ def test_bl_007_every_colour_mode_becomes_three_channels(tmp_path) -> None:
             assert np.abs(image.astype(int) - grey).max() <= 2, mode
 
 
-def test_bl_009_grey_is_repeated(tmp_path, save) -> None:
+def test_grey_is_repeated(tmp_path, save) -> None:
     image = decode_image(save(tmp_path / "a.png", 77))
     assert image.shape == (3, 10, 12)
     assert (image == 77).all()
 
 
 @pytest.mark.parametrize("suffix", ["tif", "png"])
-def test_bl_009_sixteen_bits_use_the_range_of_the_training_images(tmp_path, suffix) -> None:
+def test_sixteen_bits_use_the_range_of_the_training_images(tmp_path, suffix) -> None:
     dark, bright = (tmp_path / f"{name}.{suffix}" for name in ("dark", "bright"))
     Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(dark)
     Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(bright)
@@ -54,7 +53,7 @@ def test_brighter_than_training_is_clipped_with_a_warning(tmp_path, caplog) -> N
     Image.fromarray(np.full((4, 4), 5000, np.uint16)).save(tmp_path / "a.png")
     with caplog.at_level(logging.WARNING):
         assert (decode_image(tmp_path / "a.png", bits=12) == 255).all()
-    assert "a.png: brighter than the white level 4095" in caplog.text
+    assert "a.png: beyond the white level 4095" in caplog.text
 
 
 @pytest.mark.parametrize(("dtype", "value"), [(np.float32, 0.5), (np.int32, 70_000), (np.int32, -1)])
@@ -116,7 +115,7 @@ def test_training_and_prediction_decode_alike(tmp_path, save) -> None:
 
 
 @pytest.mark.parametrize("values", [[0, 1], [0, 128], [236, 254, 0]])
-def test_bl_018_any_value_but_zero_is_defect(tmp_path, values) -> None:
+def test_any_value_but_zero_is_defect(tmp_path, values) -> None:
     flat = np.array([values], np.uint8)
     Image.fromarray(flat).save(tmp_path / "a.png")
     assert decode_mask(tmp_path / "a.png").tolist() == (flat > 0).tolist()
@@ -159,7 +158,7 @@ def damaged(suffix: str) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("cut.jpg", damaged("jpeg"), "is damaged"),
+        ("cut.jpg", damaged("jpeg"), "is cut short"),
         ("cut.png", damaged("png"), "is damaged"),
         ("cut.bmp", damaged("bmp"), "is damaged"),
         ("cut.tif", damaged("tiff"), "is (damaged|not an image)"),
@@ -167,7 +166,7 @@ def damaged(suffix: str) -> bytes:
         ("text.png", b"I was renamed.", "is not an image"),
     ],
 )
-def test_bl_011_damaged_files_say_what_is_wrong(tmp_path, name, content, reason) -> None:
+def test_damaged_files_say_what_is_wrong(tmp_path, name, content, reason) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ContinuadError, match=f"{name}: {reason}"):
         decode_image(tmp_path / name)
@@ -180,10 +179,24 @@ def test_missing_file_and_bytes_are_named(tmp_path) -> None:
         decode_image(b"text")
 
 
-def test_too_many_pixels_are_refused_before_decoding(tmp_path, save, monkeypatch) -> None:
-    monkeypatch.setattr(decode, "MAX_PIXELS", 100)
-    with pytest.raises(UnreadableImage, match="too many pixels: 12 x 10; at most 100"):
-        decode_image(save(tmp_path / "a.png"))
+def test_too_many_pixels_are_refused_before_decoding(tmp_path, save) -> None:
+    for read in (decode_image, decode_mask):
+        with pytest.raises(UnreadableImage, match="too many pixels: 12 x 10; at most 119"):
+            read(save(tmp_path / "a.png"), max_pixels=119)
+        read(tmp_path / "a.png", max_pixels=120)
     Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")  # beyond Pillow's own limit
-    with pytest.raises(UnreadableImage, match="too many pixels"):
+    with pytest.raises(UnreadableImage, match="too many pixels: 20000 x 20000; at most 100,000,000"):
         decode_image(tmp_path / "bomb.png")
+
+
+def test_what_is_allowed_is_read_beyond_the_limit_of_pillow_which_stays(tmp_path, save, monkeypatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    path = tmp_path / "a.png"
+    monkeypatch.setattr("continuad.data.decode._LARGE", 0)  # large files are asked for their size first
+    Image.fromarray(np.full((10, 12), 4095, np.uint16)).save(path)
+    assert white_bits([path]) == 12
+    assert decode_image(path, bits=12).shape == (3, 10, 12)
+    assert decode_mask(path).shape == (10, 12)
+    assert Image.MAX_IMAGE_PIXELS == 10
+    with pytest.raises(UnreadableImage, match="too many pixels"):
+        decode_image(path, max_pixels=100)

@@ -98,6 +98,7 @@ def test_plain_folder(tmp_path, save) -> None:
     found = discover(tmp_path / "cap")
     assert (found.layout, found.test, found.problems) == ("plain", (), ())
     assert names(found.train, found.root) == ["1.png", "monday/2.png", "monday/deep/3.png"]
+    assert found.notes == ("2 images in sub-folders learned too: monday (1), monday/deep (1).",)
 
 
 @pytest.mark.parametrize(("good", "other"), [("good", "scratch"), ("OK", "NG")])
@@ -116,13 +117,13 @@ def test_a_folder_of_products_is_refused(tmp_path, make_product) -> None:
             discover(folder)
 
 
-def test_bl_001_suffixes_in_capitals(tmp_path, save) -> None:
+def test_suffixes_in_capitals(tmp_path, save) -> None:
     for name in ("1.JPG", "2.PNG", "3.Bmp", "4.TIFF"):
         save(tmp_path / "train" / "good" / name)
     assert len(discover(tmp_path).train) == 4
 
 
-def test_bl_003_hidden_files_and_folders(tmp_path, make_product, save) -> None:
+def test_hidden_files_and_folders(tmp_path, make_product, save) -> None:
     root = make_product(tmp_path / "a", train=1, good=1, crack=1)
     save(root / "test" / ".ipynb_checkpoints" / "x.png")
     save(root / "test" / "__MACOSX" / "x.png")
@@ -135,7 +136,7 @@ def test_bl_003_hidden_files_and_folders(tmp_path, make_product, save) -> None:
     assert found.problems == ()
 
 
-def test_bl_005_empty_or_missing_folder(tmp_path) -> None:
+def test_empty_or_missing_folder(tmp_path) -> None:
     (tmp_path / "train" / "good").mkdir(parents=True)
     (tmp_path / "train" / "good" / "read_me.txt").write_text("none yet")
     with pytest.raises(ContinuadError) as error:
@@ -148,7 +149,7 @@ def test_bl_005_empty_or_missing_folder(tmp_path) -> None:
         discover(tmp_path / "train" / "good" / "read_me.txt")
 
 
-def test_bl_013_products_of_one_name_are_told_apart(tmp_path, make_product) -> None:
+def test_products_of_one_name_are_told_apart(tmp_path, make_product) -> None:
     for where in ("a/screw", "b/screw", "b/nut"):
         make_product(tmp_path / where, crack=2, cut=2)
     found = discover_all([tmp_path / where for where in ("a/screw", "b/screw", "b/nut")])
@@ -171,7 +172,7 @@ def test_every_bad_folder_is_named_at_once(tmp_path, make_product) -> None:
         discover_all([])
 
 
-def test_bl_014_masks_are_paired_by_stem(tmp_path, make_product) -> None:
+def test_masks_are_paired_by_stem(tmp_path, make_product) -> None:
     root = make_product(tmp_path / "a", crack=5)
     (root / "ground_truth" / "crack" / "001_mask.png").unlink()
     found = discover(root)
@@ -210,7 +211,7 @@ def test_a_mask_is_never_used_twice(tmp_path, save) -> None:
     assert "fits several images: a.png, a_mask.png" in found.problems[0]
 
 
-def test_bl_016_relative_folders_are_fixed_at_the_start(tmp_path, make_product, monkeypatch) -> None:
+def test_relative_folders_are_fixed_at_the_start(tmp_path, make_product, monkeypatch) -> None:
     make_product(tmp_path / "data" / "a", crack=1)
     monkeypatch.chdir(tmp_path / "data")
     found = discover("a")

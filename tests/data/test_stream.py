@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
+import os
 import subprocess
 import sys
 
@@ -12,8 +14,11 @@ import pytest
 from PIL import Image
 
 from continuad.data import stream as module
+from continuad.data.audit import audit
 from continuad.data.decode import decode_image, decode_mask
-from continuad.data.stream import STREAMS, named_stream, open_stream, orders, val_split
+from continuad.data.known import STREAMS, named_stream, orders
+from continuad.data.splits import val_split
+from continuad.data.stream import open_stream
 from continuad.errors import ContinuadError
 
 
@@ -54,13 +59,13 @@ def test_batches_of_a_task(tmp_path, make_product) -> None:
     assert batch.label.tolist() == [True, False]
 
 
-def test_cached_equals_uncached(tmp_path, make_product) -> None:
+def test_cached_equals_uncached(tmp_path, make_product, is_mapped) -> None:
     root = make_product(tmp_path / "nut", train=6, crack=3)
     plain = open_here(root)[0]
     for _ in range(2):
         cached = open_here(root, cache=tmp_path / "cache")[0]
         for one, other in ((plain.train, cached.train), (plain.val, cached.val), (plain.test, cached.test)):
-            assert isinstance(other.images, np.memmap)
+            assert is_mapped(other.images)
             for name in ("images", "labels", "masks", "mask_known"):
                 assert np.array_equal(getattr(one, name), getattr(other, name)), name
             assert one.paths == other.paths
@@ -71,7 +76,7 @@ def test_cache_follows_content_and_size(tmp_path, make_product, save, monkeypatc
     open_here(root, cache=tmp_path / "cache")
     moved = root.rename(tmp_path / "moved")  # content stays, names and places change
     with monkeypatch.context() as patch:
-        patch.setattr("continuad.data.reading.read_picture", None)
+        patch.setattr("continuad.data.reading.examine", None)
         assert len(open_here(moved, cache=tmp_path / "cache")[0].train) == 2
     path = save(moved / "train" / "good" / "000.png")
     task = open_here(moved, cache=tmp_path / "cache", image_size=7)[0]
@@ -105,7 +110,7 @@ def test_wrong_options_are_named(tmp_path, make_product, option, value) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 17])
-def test_bl_022_subsets_are_disjoint_for_every_seed(tmp_path, make_product, seed) -> None:
+def test_subsets_are_disjoint_for_every_seed(tmp_path, make_product, seed) -> None:
     root = make_product(tmp_path / "nut", train=20, good=0, crack=4)  # no test/good
     task = open_here(root, seed=seed, val_share=0.2)[0]
     train, val, test = ({*part.paths} for part in (task.train, task.val, task.test))
@@ -115,7 +120,7 @@ def test_bl_022_subsets_are_disjoint_for_every_seed(tmp_path, make_product, seed
     assert not (train | val) & test
 
 
-def test_bl_022_the_check_would_notice(tmp_path, make_product) -> None:
+def test_the_check_would_notice(tmp_path, make_product) -> None:
     task = open_here(make_product(tmp_path / "nut", crack=1))[0]
     for mixed in (
         module.Task(0, "nut", task.train, task.train, task.test),
@@ -125,7 +130,7 @@ def test_bl_022_the_check_would_notice(tmp_path, make_product) -> None:
             module._check_disjoint(mixed)
 
 
-def test_held_out_by_seed_and_name_only(tmp_path, make_product) -> None:
+def test_validation_images_depend_on_seed_and_name_only(tmp_path, make_product) -> None:
     first = val_split(50, 0.1, 0, "nut")
     assert first == val_split(50, 0.1, 0, "nut")
     assert first != val_split(50, 0.1, 1, "nut")
@@ -139,16 +144,16 @@ def test_held_out_by_seed_and_name_only(tmp_path, make_product) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "share", "held"), [(2, 0.1, 1), (2, 0.9, 1), (8, 0.2, 2), (9, 0.1, 1), (3, 0.99, 2)]
+    ("number", "share", "validation"), [(2, 0.1, 1), (2, 0.9, 1), (8, 0.2, 2), (9, 0.1, 1), (3, 0.99, 2)]
 )
-def test_bl_024_small_numbers_leave_both_sides_one(number, share, held) -> None:
+def test_small_numbers_leave_both_sides_one(number, share, validation) -> None:
     learn, val = val_split(number, share, 0, "nut")
-    assert len(val) == held
+    assert len(val) == validation
     assert sorted(learn + val) == list(range(number))
 
 
-def test_bl_024_a_single_training_image(tmp_path, make_product, caplog, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_told", set())
+def test_a_single_training_image(tmp_path, make_product, caplog, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_said", set())
     with caplog.at_level(logging.WARNING):
         stream = open_here(make_product(tmp_path / "nut", train=1, crack=1))
     assert stream[0].train.paths == stream[0].val.paths
@@ -165,7 +170,7 @@ def spoil(root) -> None:  # type: ignore[no-untyped-def]
     (root / "test" / "crack" / "000.png").write_bytes(half)
 
 
-def test_bl_011_all_bad_files_are_named_before_anything_is_learned(tmp_path, make_product) -> None:
+def test_all_bad_files_are_named_before_anything_is_learned(tmp_path, make_product) -> None:
     roots = [make_product(tmp_path / name, train=4, crack=2) for name in "ab"]
     for root in roots:
         spoil(root)
@@ -180,8 +185,8 @@ def test_bl_011_all_bad_files_are_named_before_anything_is_learned(tmp_path, mak
         assert "skip_unreadable" in text
 
 
-def test_bl_011_skipping_is_an_option_and_never_silent(tmp_path, make_product, caplog, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_told", set())
+def test_skipping_is_an_option_and_never_silent(tmp_path, make_product, caplog, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_said", set())
     root = make_product(tmp_path / "a", train=4, good=1, crack=2)
     spoil(root)
     for cache in (None, tmp_path / "cache", tmp_path / "cache"):
@@ -203,18 +208,19 @@ def test_nothing_left_to_learn_from(tmp_path, make_product) -> None:
         open_here(root, skip_unreadable=True)
 
 
-def test_bl_017_no_masks_at_all(tmp_path, make_product) -> None:
+def test_no_masks_at_all(tmp_path, make_product) -> None:
     stream = open_here(make_product(tmp_path / "a", good=1, crack=2, masks=False))
     assert stream[0].test.mask_known.tolist() == [True, False, False]
     assert not stream[0].test.masks.any()
     assert "no ground_truth folder" in stream.notes[0]
 
 
-def test_bl_018_empty_and_vanishing_masks_are_told_and_not_used(tmp_path, make_product, save) -> None:
+def test_empty_and_vanishing_masks_are_told_and_not_used(tmp_path, make_product, save) -> None:
     root = make_product(tmp_path / "a", good=0, crack=3)
     save(root / "ground_truth" / "crack" / "000_mask.png", 0)
-    dot = np.zeros((10, 12))
+    dot = np.zeros((40, 48))
     dot[0, 0] = 1
+    save(root / "test" / "crack" / "001.png", np.zeros((40, 48, 3)))
     save(root / "ground_truth" / "crack" / "001_mask.png", dot)
     stream = open_here(root, image_size=(5, 6))
     assert stream[0].test.mask_known.tolist() == [False, False, True]
@@ -223,6 +229,15 @@ def test_bl_018_empty_and_vanishing_masks_are_told_and_not_used(tmp_path, make_p
     assert "crack/000_mask.png" in told
     assert "no defective pixel left at 6 x 5 (1)" in told
     assert "crack/001_mask.png" in told
+
+
+def test_many_files_are_counted_in_a_note_that_says_where_all_are_named(tmp_path, make_product, save) -> None:
+    root = make_product(tmp_path / "a", crack=12)
+    for i in range(12):
+        save(root / "ground_truth" / "crack" / f"{i:03}_mask.png", 0)
+    (note,) = open_here(root).notes
+    assert "empty masks of defect images (12): crack/000_mask.png, " in note
+    assert note.endswith("and 2 more; pixel metrics leave their images out. `continuad check-data` names them all.")
 
 
 def test_mask_of_another_size_names_both(tmp_path, make_product, save) -> None:
@@ -251,10 +266,10 @@ def test_sixteen_bit_product_has_one_white_level(tmp_path) -> None:
         stream = open_here(root, cache=cache)
         assert stream.bits == (12,)
         assert stream[0].test.images[:, 0, 0, 0].tolist() == [round(2000 / 4095 * 255), 255]
-        assert "1 image brighter than all training images, clipped: 1.png" in "\n".join(stream.notes)
+        assert "images brighter than all training images, clipped (1): test/hot/1.png" in "\n".join(stream.notes)
 
 
-def test_bl_013_same_names_in_a_stream(tmp_path, make_product) -> None:
+def test_same_names_in_a_stream(tmp_path, make_product) -> None:
     stream = open_here([make_product(tmp_path / where, crack=1) for where in ("x/screw", "y/screw")])
     assert [task.name for task in stream] == ["x/screw", "y/screw"]
 
@@ -309,6 +324,80 @@ def test_realset(real_data) -> None:
     assert stream.notes == ()
 
 
-def test_no_network_and_no_terminal_is_loaded() -> None:
-    code = "import sys, continuad.data.audit; print([m for m in ('timm', 'torchvision', 'rich') if m in sys.modules])"
+def test_looking_at_data_loads_neither_torch_nor_the_terminal() -> None:
+    slow = ("torch", "timm", "torchvision", "rich", "scipy.stats")
+    code = f"import sys, continuad.data.audit, continuad.data.known; print([m for m in {slow} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on open files to set")
+def test_twelve_products_fit_a_limit_of_forty_open_files(tmp_path, make_product) -> None:
+    for i in range(12):
+        make_product(tmp_path / "set" / f"p{i}", train=3, crack=1)
+    code = (
+        "import glob; from continuad.data.stream import open_stream\n"
+        f"stream = open_stream(sorted(glob.glob({str(tmp_path / 'set' / '*')!r})), image_size=8, "
+        f"cache={str(tmp_path / 'cache')!r})\n"
+        "print(sum(len(part) for task in stream for part in (task.train, task.val, task.test)))"
+    )
+    entries = None
+    for _ in range(2):
+        command = ["bash", "-c", 'ulimit -n 40 && exec "$0" -c "$1"', sys.executable, code]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == f"{12 * 6}\n"
+        assert done.stderr == ""
+        found = {path: path.stat().st_ino for path in (tmp_path / "cache").rglob("*.raw")}
+        assert entries in (None, found)  # nothing is removed or written anew
+        entries = found
+
+
+def test_a_limit_of_the_machine_is_never_taken_for_a_damaged_image(tmp_path, make_product, monkeypatch) -> None:
+    root = make_product(tmp_path / "a", train=4, crack=1)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.read_bytes", refuse)
+        with pytest.raises(ContinuadError, match="too many files are open"):
+            open_here(root, skip_unreadable=True, cache=tmp_path / "cache")
+    with monkeypatch.context() as patch:
+        patch.setattr("continuad.data.decode._rgb", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        with pytest.raises(ContinuadError, match="not enough memory to decode"):
+            open_here(root, skip_unreadable=True, cache=tmp_path / "cache")
+    assert len(open_here(root, cache=tmp_path / "cache")[0].train) == 3
+
+
+def test_larger_pictures_are_read_where_that_is_allowed(tmp_path, make_product) -> None:
+    root = make_product(tmp_path / "a", train=3)
+    for cache in (None, tmp_path / "cache"):
+        with pytest.raises(ContinuadError, match=r"(?s)5 files cannot be read.*too many pixels: 12 x 10; at most 119"):
+            open_here(root, max_pixels=119, cache=cache)
+        assert len(open_here(root, max_pixels=120, cache=cache)[0].train) == 2
+    (found,) = audit(root, image_size=8, max_pixels=119)
+    assert len(found.unreadable) == 5
+    assert audit(root, image_size=8, max_pixels=120)[0].usable
+    with pytest.raises(ContinuadError, match="max_pixels is 0"):
+        open_here(root, max_pixels=0)
+
+
+def test_numbers_of_images_are_counted_and_logged(tmp_path, make_product, caplog) -> None:
+    roots = [make_product(tmp_path / "nut", train=10, good=2, crack=3), make_product(tmp_path / "cap", train=1, good=0)]
+    (roots[0] / "train" / "good" / "000.png").write_bytes(b"")
+    with caplog.at_level(logging.INFO):
+        stream = open_here(roots, skip_unreadable=True, val_share=0.2)
+    assert stream.counts == (("nut", 7, 2, 2, 3, 1), ("cap", 1, 1, 0, 0, 0))
+    words = (
+        "nut: 7 images to learn from, 2 for validation, 5 to test on (2 good, 3 defective); 1 left out, which cannot"
+    )
+    assert words in caplog.text
+    assert "cap: 1 image to learn from, 1 for validation, 0 to test on (0 good, 0 defective)\n" in caplog.text
+
+
+def test_a_changed_file_is_decoded_anew_and_a_mask_counts_as_content(tmp_path, make_product, save) -> None:
+    root = make_product(tmp_path / "nut", train=3, crack=1)
+    before = open_here(root, cache=tmp_path / "cache")[0].test.masks.sum()
+    whole = np.full((10, 12), 255)
+    whole[0] = 0
+    save(root / "ground_truth" / "crack" / "000_mask.png", whole)
+    assert open_here(root, cache=tmp_path / "cache")[0].test.masks.sum() > before

@@ -21,7 +21,7 @@ def test_noise_vanishes_at_the_corners_of_its_cells() -> None:
 
 
 @pytest.mark.parametrize("size", [(300, 200), (1, 7), (31, 257)])
-def test_bl_063_any_size(size: tuple[int, int]) -> None:
+def test_any_size(size: tuple[int, int]) -> None:
     assert perlin_noise(size, (8, 2)).shape == size
     assert perlin_mask(size).shape == size
     assert dead_leaves(size).shape == (3, *size)

@@ -14,6 +14,8 @@ from typing import Any, get_origin, get_type_hints
 import tomli_w
 
 import continuad
+from continuad.data.decode import MAX_PIXELS
+from continuad.data.names import canonical_root
 from continuad.errors import ContinuadError
 from continuad.files import replace_file
 from continuad.models.options import fitted, nearest, options_of, refuse_unmatched, split_value, written
@@ -79,6 +81,7 @@ class Settings:
     )
     threshold: str = _setting("far:0.01", "far:RATE (false alarms) or area:PIXELS (smallest defect).")
     skip_unreadable: bool = _setting(False, "Go on without damaged images, naming them.")
+    max_pixels: int = _setting(MAX_PIXELS, "Pixels that a picture may have, such as 200000000.", lowest=1)
     look_ahead: bool = _setting(False, "Test products that are still to come, too, for forward transfer.")
     scenario: str = _setting(
         "",
@@ -201,7 +204,7 @@ class Settings:
     def conflict(self, earlier: Settings) -> str | None:
         """The first setting in which results of `earlier` and of this cannot share a folder, or None."""
         for f in fields(self):
-            mine, theirs = _portable(getattr(self, f.name)), _portable(getattr(earlier, f.name))
+            mine, theirs = (_comparable(f.name, getattr(one, f.name)) for one in (self, earlier))
             if f.name not in FREE_TO_GROW and mine != theirs:
                 return f"{option_name(f.name)} was {_shown(theirs)} and is now {_shown(mine)}"
         return None
@@ -308,6 +311,15 @@ def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "empty"
     return repr(value)
+
+
+def _comparable(name: str, value: Any) -> Any:
+    """A setting such that other spellings of the same folder or device are the same."""
+    if name in ("folders", "open_set"):
+        return tuple(_portable(str(canonical_root(folder))) for folder in value)
+    if name == "root" and value:
+        return _portable(str(canonical_root(value)))
+    return value.removesuffix(":0") if name == "device" else _portable(value)
 
 
 def _portable(value: Any) -> Any:

@@ -9,6 +9,7 @@ import typer
 
 from continuad.cli.console import Bars, out_console
 from continuad.cli.folders import HELP, Folders, Root, StreamName, product_folders
+from continuad.data.decode import MAX_PIXELS
 from continuad.errors import ContinuadError
 
 
@@ -20,6 +21,7 @@ def check_data(
         int, typer.Option(min=1, help="Working size that duplicates and statistics are judged at.")
     ] = 256,
     val_share: Annotated[float, typer.Option(help=HELP["val_share"])] = 0.1,
+    max_pixels: Annotated[int, typer.Option(min=1, help=HELP["max_pixels"])] = MAX_PIXELS,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Say what is in product folders before anything is learned: counts, damage, duplicates, available metrics.
@@ -34,7 +36,7 @@ def check_data(
     from continuad.data.audit import audit
 
     with Bars() as bars:
-        found = audit(chosen, image_size=image_size, val_share=val_share, progress=bars.step)
+        found = audit(chosen, image_size=image_size, val_share=val_share, max_pixels=max_pixels, progress=bars.step)
     if as_json:
         print(json.dumps([product.to_dict() for product in found], indent=1))  # ASCII: any name, any encoding
     else:

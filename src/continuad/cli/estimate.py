@@ -18,7 +18,7 @@ from continuad.core.fit import Budget
 from continuad.core.strategy import Strategy
 from continuad.core.types import ImageSet, Task
 from continuad.data.product import GOOD, Product
-from continuad.data.stream import val_split
+from continuad.data.splits import val_split
 from continuad.errors import ContinuadError
 
 ALONE = "naive"  # the strategy that adds nothing to a detector's own work

@@ -32,7 +32,7 @@ def product_folders(folders: Sequence[Path] | None, stream: str, root: Path | No
     if root is not None and not stream:
         raise ContinuadError(f"--root {root} is only for a known stream; name it with --stream, or leave --root out")
     if stream:
-        from continuad.data.stream import named_stream
+        from continuad.data.known import named_stream
 
         if root is None:
             raise ContinuadError(f"--stream {stream} needs --root, the folder that holds its products")

@@ -108,6 +108,7 @@ def _run(
                 val_share=settings.val_share,
                 seed=seed,
                 skip_unreadable=settings.skip_unreadable,
+                max_pixels=settings.max_pixels,
                 progress=bars.step,
             )
             folder.note(stream.notes)

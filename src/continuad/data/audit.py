@@ -5,53 +5,34 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from continuad.data.decode import UnreadableImage, in_threads, read_mask, read_picture, resize_mask, white_bits
-from continuad.data.discover import discover, product_roots, unique_names
-from continuad.data.near_duplicates import NEAR, all_alike, closest, thumbnail
-from continuad.data.product import GOOD, Item, Product, counted, listed, shown
-from continuad.data.stream import val_split, working_size
-from continuad.data.trivial import Look, Separation, look_at, separations
+from continuad.data.decode import MAX_PIXELS, in_threads, quiet_pillow, white_bits
+from continuad.data.discover import discover
+from continuad.data.examine import LEVELS, Finding, examine, file_findings
+from continuad.data.findings import (
+    Copy,
+    Seen,
+    available_metrics,
+    counts,
+    duplicate_findings,
+    find_copies,
+    metric_findings,
+    shape_findings,
+    shortcut_findings,
+)
+from continuad.data.machine import refuse_exhausted
+from continuad.data.names import printable, shown, unique_names
+from continuad.data.near_duplicates import thumbnail
+from continuad.data.product import GOOD, Item, Product
+from continuad.data.roots import Owners, product_roots
+from continuad.data.splits import val_split, working_size
+from continuad.data.trivial import Separation, look_at, separations
 from continuad.errors import ContinuadError
 
-IMAGE_METRICS = ("image_auroc", "image_ap", "image_f1_max", "image_f1")
-PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_f1", "pixel_aupro")
-_FEW = 10
-_NEARLY = "nearly the same"
-_STRETCH = 1.5
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to know, in plain sentences.
-
-    Attributes:
-        level: "error" (learning will be refused), "warning" (results will mislead) or "note".
-    """
-
-    level: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A test image that is in the training images too.
-
-    Attributes:
-        test, train: paths within the product's folder.
-        how: "same file", "same pixels" or "nearly the same".
-        correlation: correlation of the thumbnails, 1 for the same pixels.
-    """
-
-    test: str
-    train: str
-    how: str
-    correlation: float = 1.0
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass
@@ -60,8 +41,8 @@ class ProductAudit:
 
     Attributes:
         name, root, layout: as in `Product`.
-        train: images to learn from, held-out ones included.
-        val: how many of them are held out for validation.
+        train: images to learn from, those for validation included.
+        val: how many of them are for validation.
         test: defect type (or "good") to number of test images.
         masks: defect images whose mask says where the defect is.
         unreadable: file, within the product's folder, to what is wrong with it.
@@ -101,24 +82,9 @@ class ProductAudit:
         return not self.errors
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; the root with forward slashes."""
-        return asdict(self) | {"root": self.root.as_posix(), "usable": self.usable}
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """One image and its mask, looked at."""
-
-    item: Item
-    error: str = ""
-    size: tuple[int, int] = (0, 0)
-    mode: str = ""
-    file: str = ""  # digest of the file
-    pixels: str = ""  # digest of the decoded picture
-    thumb: np.ndarray | None = None
-    look: Look | None = None
-    mask: str = "none"  # "known", "empty", "lost", "unreadable", "misfit"
-    mask_detail: str = ""
+        """Plain values that JSON can hold in any encoding of Unicode; the root with forward slashes."""
+        told = [asdict(finding) | {"text": finding.text} for finding in self.findings]
+        return asdict(self) | {"root": printable(self.root.as_posix()), "usable": self.usable, "findings": told}
 
 
 def audit(
@@ -126,7 +92,8 @@ def audit(
     *,
     image_size: int | tuple[int, int] = 256,
     val_share: float = 0.1,
-    progress: Callable[[str, int, int], None] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    progress: Progress | None = None,
 ) -> list[ProductAudit]:
     """Look at product folders as `open_stream` would read them, and at every file in them.
 
@@ -134,92 +101,97 @@ def audit(
 
     Args:
         image_size: the working size that masks have to survive.
-        val_share: share of the training images that will be held out.
+        val_share: share of the training images that will be for validation.
+        max_pixels: images with more pixels cannot be read.
         progress: called with (product name, images done, images in all).
+
+    Raises:
+        ContinuadError: no folder, or one given twice; a wrong image size.
     """
     size = working_size(image_size)
     roots = product_roots(folders)
-    return [
-        _audit(name, root, size, val_share, progress) for name, root in zip(unique_names(roots), roots, strict=True)
-    ]
+    owners, found = Owners(), []
+    learned: dict[str, str] = {}  # pixels of training images, and the first product that has them
+    with quiet_pillow():
+        for name, root in zip(unique_names(roots), roots, strict=True):
+            try:
+                product = replace(discover(root), name=name)
+            except ContinuadError as error:
+                found.append(ProductAudit(name, root, findings=[Finding("error", str(error))]))
+                continue
+            extra = []
+            try:
+                product = owners.add(product)
+            except ContinuadError as error:
+                extra.append(Finding("error", str(error)))
+            bits, seen = _look(product, size, max_pixels, progress)
+            items, facts = [s.item for s in seen], [s.facts for s in seen]
+            extra += file_findings(root, items, facts, size, bits)
+            train, test = seen[: len(product.train)], seen[len(product.train) :]
+            extra += _elsewhere(product, train, learned)
+            found.append(_report(product, train, test, extra, size, val_share))
+    return found
 
 
-def available_metrics(good: int, defective: int, masks: int) -> dict[str, str]:
-    """Metric to "", or to why it is not available, by numbers of test images and of masks of defect images."""
-    if not good + defective:
-        image = pixel = "no test images"
-    else:
-        image = "no good test images" if not good else "no defective test images" if not defective else ""
-        pixel = "no defective test images" if not defective else "" if masks else "no masks"
-    return dict.fromkeys(IMAGE_METRICS, image) | dict.fromkeys(PIXEL_METRICS, pixel)
-
-
-def _audit(
-    name: str, root: Path, size: tuple[int, int], share: float, progress: Callable[[str, int, int], None] | None
-) -> ProductAudit:
-    try:
-        product = discover(root)
-    except ContinuadError as error:
-        return ProductAudit(name, root, findings=[Finding("error", str(error))])
+def _look(
+    product: Product, size: tuple[int, int], max_pixels: int, progress: Progress | None
+) -> tuple[int, list[Seen]]:
+    """White level, training and then test images of a product."""
     items = (*product.train, *product.test)
-    bits = white_bits(item.path for item in product.train)
-    seen = []
-    for one in in_threads(lambda item: _see(item, size, bits), items):
+    bits = white_bits((item.path for item in product.train), max_pixels)
+    seen: list[Seen] = []
+    for one in in_threads(lambda item: _see(item, size, bits, max_pixels), items):
         seen.append(one)
         if progress:
-            progress(name, len(seen), len(items))
-    train, test = seen[: len(product.train)], seen[len(product.train) :]
-    return _report(name, product, train, test, size, share)
+            progress(product.name, len(seen), len(items))
+    return bits, seen
 
 
-def _see(item: Item, size: tuple[int, int], bits: int) -> _Seen:
-    """Read and decode one image and its mask; only small things are kept."""
+def _see(item: Item, size: tuple[int, int], bits: int, max_pixels: int) -> Seen:
+    """Read and decode one image and its mask."""
+    facts, picture, _ = examine(item, size, bits, max_pixels)
+    if picture is None:
+        return Seen(item, facts)
     try:
-        data = item.path.read_bytes()
-        picture = read_picture(data, bits)
-    except UnreadableImage as error:
-        return _Seen(item, error.reason)
-    except OSError as error:
-        return _Seen(item, f"cannot be opened ({error.strerror})")
-    state, detail = _see_mask(item.mask, picture.size, size)
-    return _Seen(
+        with item.path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
+            length = file.tell()
+    except OSError as error:  # removed meanwhile
+        refuse_exhausted(error, item.path)
+        return Seen(item, replace(facts, error=f"cannot be opened ({error.strerror})"))
+    return Seen(
         item,
-        "",
-        picture.size,
-        picture.mode,
-        hashlib.blake2b(data, digest_size=20).hexdigest(),
+        facts,
+        digest,
         hashlib.blake2b(picture.rgb.tobytes(), digest_size=20).hexdigest() + str(picture.size),
         thumbnail(picture.rgb),
-        look_at(picture.rgb, item.path.suffix.lower(), picture.mode, len(data)),
-        state,
-        detail,
+        look_at(picture.rgb, item.path.suffix.lower(), picture.mode, length),
     )
 
 
-def _see_mask(path: Path | None, original: tuple[int, int], size: tuple[int, int]) -> tuple[str, str]:
-    if path is None:
-        return "none", ""
-    try:
-        mask = read_mask(path)
-    except UnreadableImage as error:
-        return "unreadable", error.reason
-    if mask.shape != original:
-        return "misfit", f"{mask.shape[1]} x {mask.shape[0]}, the image {original[1]} x {original[0]}"
-    if not mask.any():
-        return "empty", ""
-    return ("known" if resize_mask(mask, size).any() else "lost"), ""
+def _elsewhere(product: Product, train: Sequence[Seen], learned: dict[str, str]) -> list[Finding]:
+    """Training images that an earlier product has too; remembers those of this one."""
+    again = [(s, learned[s.pixels]) for s in train if s.pixels in learned]
+    learned |= {s.pixels: product.name for s in train if s.pixels and s.pixels not in learned}
+    files = tuple((shown(product.root, s.item.path), f"(in {name})") for s, name in again)
+    return [Finding("warning", "training images that another product has too", files)] if files else []
 
 
 def _report(
-    name: str, product: Product, train: list[_Seen], test: list[_Seen], size: tuple[int, int], share: float
+    product: Product,
+    train: list[Seen],
+    test: list[Seen],
+    extra: list[Finding],
+    size: tuple[int, int],
+    share: float,
 ) -> ProductAudit:
     """Everything about one product from what was seen of its files."""
-    root = product.root
-    learn, probe = [s for s in train if not s.error], [s for s in test if not s.error]
-    good = [s for s in probe if s.item.defect == GOOD]
-    bad = [s for s in probe if s.item.defect != GOOD]
-    known = sum(s.mask == "known" for s in bad)
-    copies, alike = _copies(root, learn, probe)
+    name, root, both = product.name, product.root, train + test
+    learn, probe = ([s for s in some if not s.facts.error] for some in (train, test))
+    good, bad = ([s for s in probe if (s.item.defect == GOOD) is wanted] for wanted in (True, False))
+    known = sum(s.facts.mask == "known" for s in bad)
+    copies, alike = find_copies(root, learn, probe)
+    looks = [[s.look for s in some if s.look] for some in (learn, good, bad)]
     result = ProductAudit(
         name,
         root,
@@ -228,140 +200,23 @@ def _report(
         val=len(val_split(len(learn), share, 0, name)[1]) if learn else 0,
         test=dict(Counter(s.item.defect for s in probe)),
         masks=known,
-        unreadable={shown(root, s.item.path): s.error for s in train + test if s.error},
-        sizes=_counts(f"{s.size[1]} x {s.size[0]}" for s in learn + probe),
-        modes=_counts(s.mode for s in learn + probe),
-        file_types=_counts(s.item.path.suffix.lower() for s in learn + probe),
+        unreadable={shown(root, s.item.path): s.facts.error for s in both if s.facts.error},
+        sizes=counts(f"{s.facts.size[1]} x {s.facts.size[0]}" for s in learn + probe),
+        modes=counts(s.facts.mode for s in learn + probe),
+        file_types=counts(s.item.path.suffix.lower() for s in learn + probe),
         copies=copies,
         metrics=available_metrics(len(good), len(bad), known),
-        separations=separations(_looks(good), _looks(bad)),
-        shifts=separations(_looks(learn), _looks(good)),
+        separations=separations(looks[1], looks[2]),
+        shifts=separations(looks[0], looks[1]),
     )
     result.findings = [
-        *_files(result, product, test),
-        *_likeness(result, learn, probe, alike),
-        *_trivial(result),
-        *_shape(result, size),
-        *_missing_metrics(result),
+        *extra,
+        *(Finding("warning", problem) for problem in product.problems),
+        *(Finding("note", note) for note in product.notes),
+        *duplicate_findings(root, copies, learn, probe, alike),
+        *shortcut_findings(result.separations, result.shifts),
+        *shape_findings(result.train, result.sizes, size),
+        *metric_findings(result.metrics),
     ]
-    result.findings.sort(key=lambda finding: ("error", "warning", "note").index(finding.level))
+    result.findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return result
-
-
-def _copies(root: Path, train: list[_Seen], test: list[_Seen]) -> tuple[list[Copy], bool]:
-    """Test images among the training images, each once by its closest kind; and whether all parts look alike."""
-    if not train or not test:
-        return [], False
-    files, pixels = {s.file: s for s in train}, {s.pixels: s for s in train}
-    thumbs = np.stack([s.thumb for s in train if s.thumb is not None])
-    alike = all_alike(thumbs)
-    where, correlation = closest(np.stack([s.thumb for s in test if s.thumb is not None]), thumbs)
-    found = []
-    for s, at, value in zip(test, where, correlation, strict=True):
-        if twin := files.get(s.file):
-            found.append(Copy(shown(root, s.item.path), shown(root, twin.item.path), "same file"))
-        elif twin := pixels.get(s.pixels):
-            found.append(Copy(shown(root, s.item.path), shown(root, twin.item.path), "same pixels"))
-        elif value >= NEAR and not alike:
-            path = shown(root, train[at].item.path)
-            found.append(Copy(shown(root, s.item.path), path, _NEARLY, round(float(value), 4)))
-    return found, alike
-
-
-def _files(result: ProductAudit, product: Product, test: list[_Seen]) -> list[Finding]:
-    """Unreadable files, what discovery noticed, and masks that do not say what they should."""
-    found = []
-    if result.unreadable:
-        files = listed(f"{path} {reason}" for path, reason in result.unreadable.items())
-        found.append(Finding("error", f"{counted(len(result.unreadable), 'image')} cannot be read: {files}."))
-    if not result.train:
-        found.append(Finding("error", "no training image can be read."))
-    if misfits := [f"{_mask(s)} ({s.mask_detail})" for s in test if s.mask == "misfit"]:
-        text = f"masks of another size than their image ({len(misfits)}): {listed(misfits)}."
-        found.append(Finding("error", text))
-    found += [Finding("warning", problem) for problem in product.problems]
-    for state, what in (
-        ("unreadable", "masks that cannot be read"),
-        ("empty", "empty masks of defect images"),
-        ("lost", "masks with no defective pixel left at the working size"),
-    ):
-        if names := [_mask(s) for s in test if s.mask == state]:
-            text = f"{what} ({len(names)}): {listed(names)}; pixel metrics leave these images out."
-            found.append(Finding("warning", text))
-    if lossy := [_mask(s) for s in test if s.item.mask and s.item.mask.suffix.lower() in (".jpg", ".jpeg", ".jfif")]:
-        text = f"masks saved as JPEG, whose noise counts as defect ({len(lossy)}): {listed(lossy, 3)}."
-        found.append(Finding("warning", text))
-    return found
-
-
-def _likeness(result: ProductAudit, train: list[_Seen], test: list[_Seen], alike: bool) -> list[Finding]:
-    """Images that are where they should not be."""
-    found = []
-    for how in ("same file", "same pixels", _NEARLY):
-        if copies := [copy for copy in result.copies if copy.how == how]:
-            same = how if how == _NEARLY else f"the {how}"
-            text = f"{len(copies)} of {len(test)} test images are {same} as a training image, so scores on them flatter"
-            text += f"; for example {copies[0].test} and {copies[0].train}."
-            found.append(Finding("warning", text))
-    labels: dict[str, set[bool]] = {}
-    for s in test:
-        labels.setdefault(s.pixels, set()).add(s.item.defect == GOOD)
-    if both := [s.item.path.name for s in test if len(labels[s.pixels]) == 2]:
-        found.append(Finding("warning", f"the same picture is both good and defective in test: {listed(both)}."))
-    repeats = len(train) - len({s.pixels for s in train})
-    if repeats:
-        text = f"{counted(repeats, 'training image')} more than once; held-out copies make thresholds too low."
-        found.append(Finding("warning", text))
-    if alike:
-        found.append(Finding("note", "the parts look so alike that near-copies in test cannot be told from new parts."))
-    return found
-
-
-def _trivial(result: ProductAudit) -> list[Finding]:
-    """Statistics that give the answer away, and good test images that are unlike the training images."""
-    found = []
-    if tells := [s for s in result.separations if s.separates]:
-        names = "; ".join(f"{s.statistic} (AUROC {s.auroc:.2f}, defective ones are {s.other})" for s in tells)
-        text = f"good and defective test images can be told apart without looking at the part: {names}. "
-        text += "Image scores up to that mean nothing."
-        found.append(Finding("warning", text))
-    if shifts := [s for s in result.shifts if s.separates]:
-        names = "; ".join(f"{s.statistic} (AUROC {s.auroc:.2f}, test ones are {s.other})" for s in shifts)
-        text = f"good test images are unlike the training images: {names}. Expect false alarms."
-        found.append(Finding("warning", text))
-    return found
-
-
-def _shape(result: ProductAudit, size: tuple[int, int]) -> list[Finding]:
-    """How many and what shapes."""
-    found = []
-    if 0 < result.train < _FEW:
-        found.append(Finding("warning", f"only {counted(result.train, 'training image')}: thresholds will be rough."))
-    shapes = [[int(side) for side in text.split(" x ")] for text in result.sizes]
-    wanted = size[1] / size[0]
-    stretched = [f"{w} x {h}" for w, h in shapes if not 1 / _STRETCH < w / h / wanted < _STRETCH]
-    if stretched:
-        found.append(
-            Finding("note", f"{listed(stretched, 3)} is scaled to {size[1]} x {size[0]}: shapes are stretched.")
-        )
-    return found
-
-
-def _missing_metrics(result: ProductAudit) -> list[Finding]:
-    return [
-        Finding("note", f"{kind} metrics not available: {result.metrics[metrics[0]]}.")
-        for kind, metrics in (("image", IMAGE_METRICS), ("pixel", PIXEL_METRICS))
-        if result.metrics[metrics[0]]
-    ]
-
-
-def _counts(things: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(things).most_common())
-
-
-def _looks(seen: Sequence[_Seen]) -> list[Look]:
-    return [s.look for s in seen if s.look is not None]
-
-
-def _mask(seen: _Seen) -> str:
-    return f"{seen.item.defect}/{seen.item.mask.name}" if seen.item.mask else ""

@@ -3,12 +3,15 @@
 An entry is a folder named by its key: one raw file for each array, and `entry.json` with shapes, checksums
 and what else was found out while decoding. It is written under another name and renamed when complete, so
 that a killed run leaves nothing half-done; it is checked whole when opened and built anew if a byte is
-wrong.
+wrong. What cannot be opened for another reason (too many open files, no permission) is left as it is.
+
+Arrays are mapped by pyarrow, which needs no open file once they are: Python's own `mmap` keeps one open for each.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import logging
@@ -24,7 +27,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import pyarrow as pa
 
+from continuad.data.machine import refuse_exhausted
+from continuad.data.names import printable
 from continuad.errors import ContinuadError
 
 LIMIT = 20 * 10**9
@@ -32,7 +38,7 @@ _INDEX = "entry.json"
 _HALF_DONE = ".new-"
 _DAY = 86_400
 _log = logging.getLogger(__name__)
-_warned: set[str] = set()
+_warned: set[object] = set()
 
 
 def default_cache() -> Path:
@@ -61,7 +67,10 @@ class Writer:
             self.index[name] = {"shape": [0, *row.shape], "dtype": row.dtype.str, "crc": 0}
         about = self.index[name]
         data = np.ascontiguousarray(row).view(np.uint8).data if row.size else b""
-        self.files[name].write(data)
+        try:
+            self.files[name].write(data)
+        except OSError as error:  # a full disk: Python does not say which file
+            raise OSError(error.errno, error.strerror, f"{name}.raw") from error
         about["shape"][0] += 1
         about["crc"] = zlib.crc32(data, about["crc"])
 
@@ -96,21 +105,30 @@ class Cache:
         """
         if self.folder is None:
             return _in_memory(build)
-        entry = _open(self.folder / key)
-        if entry is None:
-            try:
+        try:
+            entry = _open(self.folder / key)
+            if entry is None:
                 _write(self.folder, key, build)
                 entry = _open(self.folder / key)
-            except OSError as error:
-                _warn_once(f"cache {self.folder} cannot be written ({error.strerror or error}); going on without it.")
-            else:
                 self._shrink(self.folder, key)
+        except OSError as error:
+            refuse_exhausted(error, self.folder / key)
+            self._warn(error)
+            return _in_memory(build)
         return entry or _in_memory(build)
+
+    def _warn(self, error: OSError) -> None:
+        """Once for every kind of trouble with this folder."""
+        if (self.folder, error.errno) not in _warned:
+            _warned.add((self.folder, error.errno))
+            file = f"; file {printable(Path(error.filename).name)}" if error.filename else ""
+            why = f"{error.strerror or error}{file}"
+            _log.warning("cache %s cannot be used (%s); going on without it.", printable(self.folder), why)
 
     def _shrink(self, folder: Path, keep: str) -> None:
         """Remove the longest unused entries beyond the limit, and what killed runs left half-done."""
         entries = []
-        for path in folder.iterdir():
+        for path in sorted(folder.iterdir()):
             if path.name.startswith(_HALF_DONE):
                 if _used(path) < time.time() - _DAY:
                     shutil.rmtree(path, ignore_errors=True)
@@ -129,7 +147,9 @@ def open_cache(cache: Path | str | None) -> Cache:
         return Cache(None)
     folder = default_cache() if cache == "default" else Path(cache).expanduser()
     if folder.exists() and not folder.is_dir():
-        raise ContinuadError(f"{folder}: is a file; the cache needs a folder. Name another, or None for no cache.")
+        raise ContinuadError(
+            f"{printable(folder)}: is a file; the cache needs a folder. Name another, or None for no cache."
+        )
     return Cache(Path(os.path.abspath(folder)))
 
 
@@ -144,8 +164,11 @@ def _write(folder: Path, key: str, build: Build) -> None:
             file.close()
         (new / _INDEX).write_text(json.dumps({"arrays": writer.index, "facts": facts}), encoding="utf-8")
         if _open(folder / key) is None:  # else another process was faster
-            shutil.rmtree(folder / key, ignore_errors=True)  # damaged
+            _discard(folder, key)
             os.replace(new, folder / key)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # there is one now: another process was faster
+            raise
     finally:
         for file in writer.files.values():
             with contextlib.suppress(OSError):  # a full disk was reported by the write that failed
@@ -153,14 +176,28 @@ def _write(folder: Path, key: str, build: Build) -> None:
         shutil.rmtree(new, ignore_errors=True)  # gone already if all went well
 
 
+def _discard(folder: Path, key: str) -> None:
+    """Remove a damaged entry, out of the way at once: whatever of it cannot be removed goes after a day."""
+    aside = Path(tempfile.mkdtemp(prefix=_HALF_DONE, dir=folder))
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(folder / key, aside / key)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def _open(path: Path) -> Entry | None:
-    """The entry if it is whole, else None."""
+    """The entry if it is whole; None if it is missing or damaged.
+
+    Raises:
+        OSError: it cannot be opened, which says nothing about it.
+    """
     try:
         index = json.loads((path / _INDEX).read_text(encoding="utf-8"))
         arrays = {name: _map(path / f"{name}.raw", about) for name, about in index["arrays"].items()}
         whole = all(_crc(array) == index["arrays"][name]["crc"] for name, array in arrays.items())
         facts = index["facts"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing, cut short, not JSON
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError):  # cut short, not JSON
         return None
     if not whole:
         return None
@@ -173,7 +210,16 @@ def _map(file: Path, about: dict[str, Any]) -> np.ndarray:
     shape = tuple(about["shape"])
     if file.stat().st_size != int(np.prod(shape)) * np.dtype(about["dtype"]).itemsize:
         raise ValueError("not the size it was written with")
-    return np.memmap(file, dtype=about["dtype"], mode="r", shape=shape)
+    if not np.prod(shape):
+        return _read_only(np.empty(shape, about["dtype"]))
+    name = str(file) if os.name == "nt" else os.fsencode(file)  # as bytes: a folder's name may be no UTF-8
+    with pa.memory_map(name) as mapped:
+        return np.frombuffer(mapped.read_buffer(), dtype=about["dtype"]).reshape(shape)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
 
 
 def _crc(array: np.ndarray, rows: int = 64) -> int:
@@ -191,9 +237,7 @@ def _in_memory(build: Build) -> Entry:
     for name, file in writer.files.items():
         about = writer.index[name]
         assert isinstance(file, io.BytesIO)
-        array = np.frombuffer(file.getbuffer(), dtype=about["dtype"]).reshape(about["shape"])
-        array.flags.writeable = False
-        arrays[name] = array
+        arrays[name] = _read_only(np.frombuffer(file.getbuffer(), dtype=about["dtype"]).reshape(about["shape"]))
     return Entry(arrays, facts)
 
 
@@ -209,9 +253,3 @@ def _used(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _warn_once(message: str) -> None:
-    if message not in _warned:
-        _warned.add(message)
-        _log.warning("%s", message)

@@ -8,27 +8,22 @@ Layouts that are told apart by their folders (names in any case):
 - `visa`: `Data/Images/Normal`, divided by `../split_csv/1cls.csv`; `Data/Images/Anomaly`,
   `Data/Masks/Anomaly`.
 - `plain`: good images in the folder and below it, nothing to test on.
+
+Sub-folders of these are read too, and a note counts their images. What continuad drew itself (the figures in a
+results folder) is left out, with a note.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from continuad.data.names import counted, listed, printable, shown, unique_names
 from continuad.data.pairing import pair_masks
-from continuad.data.product import (
-    IMAGE_SUFFIXES,
-    Item,
-    Product,
-    child,
-    counted,
-    images_in,
-    listed,
-    shown,
-    subfolders,
-)
+from continuad.data.product import IMAGE_SUFFIXES, Item, Product, child, contents, images_in, subfolders
+from continuad.data.roots import Owners, product_roots, refuse_missing
 from continuad.data.visa import read_visa
 from continuad.errors import ContinuadError
 
@@ -47,9 +42,7 @@ def discover(folder: str | Path) -> Product:
         ContinuadError: the folder is missing, holds no good image to learn from, or holds several products.
     """
     (root,) = product_roots([folder])
-    if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise ContinuadError(f"{root}: this folder {what}. Give the folder of one product, e.g. .../mvtec/bottle.")
+    refuse_missing(root)
     data, train = child(root, "Data"), child(root, "train")
     if data and child(data, "Images"):
         product = read_visa(root)
@@ -59,14 +52,15 @@ def discover(folder: str | Path) -> Product:
         product = _plain(root)
     if not product.train:
         raise ContinuadError(_nothing_to_learn(product))
-    return product
+    return replace(product, notes=_below(root, product))
 
 
 def discover_all(folders: str | Path | Iterable[str | Path]) -> list[Product]:
     """`discover` every folder; products of one name get as many parents in front as tell them apart.
 
     Raises:
-        ContinuadError: what is wrong with the folders, all at once; a folder given twice, or none at all.
+        ContinuadError: what is wrong with the folders, all at once; a folder given twice, by whatever path; products
+            that share images; or no folder at all.
     """
     roots = product_roots(folders)
     products, wrong = [], []
@@ -77,36 +71,10 @@ def discover_all(folders: str | Path | Iterable[str | Path]) -> list[Product]:
             wrong.append(str(error))
     if wrong:
         raise ContinuadError("\n".join(wrong))
-    names = unique_names(roots)
-    return [replace(product, name=name) for product, name in zip(products, names, strict=True)]
-
-
-def product_roots(folders: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Folders as absolute paths, fixed now: a later change of the working directory changes nothing.
-
-    Raises:
-        ContinuadError: no folder, or one given twice.
-    """
-    several = [folders] if isinstance(folders, str | Path) else list(folders)
-    if not several:
-        raise ContinuadError("No product folder was given. Name at least one, e.g. .../mvtec/bottle.")
-    roots = [Path(os.path.abspath(Path(folder).expanduser())) for folder in several]
-    for root in roots:
-        if roots.count(root) > 1:
-            raise ContinuadError(f"{root}: this folder was given {roots.count(root)} times. Give it once.")
-    return roots
-
-
-def unique_names(roots: Sequence[Path]) -> list[str]:
-    """Folder names, with as many parents in front ("a/screw", "b/screw") as it takes to tell them apart."""
-    depth = [1] * len(roots)
-    while True:
-        names = ["/".join(root.parts[-d:]) for root, d in zip(roots, depth, strict=True)]
-        seen = [name.casefold() for name in names]  # "Screw" and "screw" would be one file on many disks
-        clash = [seen.count(s) > 1 and d < len(r.parts) for s, d, r in zip(seen, depth, roots, strict=True)]
-        if not any(clash):
-            return names
-        depth = [d + c for d, c in zip(depth, clash, strict=True)]
+    owners = Owners()
+    return [
+        owners.add(replace(product, name=name)) for product, name in zip(products, unique_names(roots), strict=True)
+    ]
 
 
 def _mvtec(root: Path, train: Path) -> Product:
@@ -127,7 +95,7 @@ def _mvtec(root: Path, train: Path) -> Product:
         if folder not in (train, test, truth) and images_in(folder)
     ]
     layout = "btad" if good and good.name.casefold() == "ok" else "mvtec"
-    return Product(root.name, root, layout, tuple(map(Item, learn)), tuple(items), tuple(problems))
+    return Product(printable(root.name), root, layout, tuple(map(Item, learn)), tuple(items), tuple(problems))
 
 
 def _test_items(root: Path, test: Path, truth: Path | None) -> tuple[list[Item], list[str]]:
@@ -147,7 +115,7 @@ def _test_items(root: Path, test: Path, truth: Path | None) -> tuple[list[Item],
         masks = child(truth, folder.name) if truth else None
         masked.add(masks)
         pairs, notes = pair_masks(folder, images, masks, images_in(masks) if masks else [])
-        bad += [Item(path, folder.name, pairs.get(path)) for path in images]
+        bad += [Item(path, printable(folder.name), pairs.get(path)) for path in images]
         problems += notes if truth else []
     if bad and not truth:
         problems.append("no ground_truth folder: defects are known by image only, not by pixel.")
@@ -167,7 +135,7 @@ def _stray_masks(root: Path, truth: Path, used: set[Path | None]) -> list[str]:
     for folder in subfolders(truth):
         if folder not in used and (masks := images_in(folder)):
             good = folder.name.casefold() in _GOOD_FOLDERS
-            why = "good images need none" if good else f"test/ has no folder {folder.name}"
+            why = "good images need none" if good else f"test/ has no folder {printable(folder.name)}"
             problems.append(f"masks without image: {counted(len(masks), 'file')} in {shown(root, folder)}/; {why}.")
     return problems
 
@@ -184,13 +152,15 @@ def _plain(root: Path) -> Product:
         else:
             learn += images_in(folder)
     _refuse_collections(root, learn)
-    return Product(root.name, root, "plain", tuple(map(Item, learn)), (), tuple(problems))
+    return Product(printable(root.name), root, "plain", tuple(map(Item, learn)), (), tuple(problems))
 
 
 def _refuse_collections(root: Path, images: list[Path]) -> None:
     """A folder of products, or one with a test set but nothing to learn from, is no folder of good images."""
     if child(root, "test"):
-        raise ContinuadError(f"{root}: has a test folder but no train folder. Put good images in {root / 'train'}.")
+        raise ContinuadError(
+            f"{printable(root)}: has a test folder but no train folder. Put good images in its train/good."
+        )
     inside: dict[Path, None] = {}
     for path in images:
         parts = [part.casefold() for part in path.relative_to(root).parts[:-1]]
@@ -200,8 +170,8 @@ def _refuse_collections(root: Path, images: list[Path]) -> None:
     if inside:
         first = next(iter(inside))
         raise ContinuadError(
-            f"{root}: holds several products ({listed(shown(root, path) for path in inside)}), not one. "
-            f"Give each product's own folder, e.g. {first}."
+            f"{printable(root)}: holds several products ({listed(shown(root, path) for path in inside)}), not one. "
+            f"Give each product's own folder, e.g. {printable(first)}."
         )
 
 
@@ -210,10 +180,44 @@ def _nothing_to_learn(product: Product) -> str:
     where = child(train, *_GOOD_FOLDERS) or train
     also = "".join(f"\n  {problem}" for problem in product.problems)
     return (
-        f"{where}: no good image to learn from. Looked for {' '.join(IMAGE_SUFFIXES)} (in any case). Put "
+        f"{printable(where)}: no good image to learn from. Looked for {' '.join(IMAGE_SUFFIXES)} (in any case). Put "
         f"images of good parts there, or check the path; convert other formats, e.g. to .png.{also}"
     )
 
 
 def _left_out(root: Path, folder: Path, why: str) -> str:
     return f"{shown(root, folder)}/ left out ({counted(len(images_in(folder)), 'image')}): {why}."
+
+
+def _below(root: Path, product: Product) -> tuple[str, ...]:
+    """Notes about sub-folders whose images are read too, pictures drawn by continuad, and formats that are not read."""
+    notes = []
+    for items, use in ((product.train, "learned"), (product.test, "tested")):
+        number = Counter(item.path.parent for item in items)
+        deeper = {
+            folder: n for folder, n in number.items() if _is_deeper(product.layout, folder.relative_to(root).parts)
+        }
+        if deeper:
+            names = listed(f"{shown(root, folder)} ({n})" for folder, n in deeper.items())
+            notes.append(f"{counted(sum(deeper.values()), 'image')} in sub-folders {use} too: {names}.")
+    found = contents(root)
+    if found.drawn:
+        drawn = [f"{shown(root, folder)}/ ({counted(len(images_in(folder)), 'image')})" for folder in found.drawn]
+        notes.append(f"left out, continuad wrote it as results: {listed(drawn)}.")
+    if found.foreign:
+        kinds = Counter(path.suffix.lower() for path in found.foreign)
+        text = ", ".join(f"{number} {suffix}" for suffix, number in kinds.items())
+        notes.append(
+            f"{counted(len(found.foreign), 'picture')} in formats that are not read ({text}): "
+            f"{listed(shown(root, path) for path in found.foreign)}. Convert them, e.g. to .png."
+        )
+    return tuple(notes)
+
+
+def _is_deeper(layout: str, parts: tuple[str, ...]) -> bool:
+    """Whether a folder lies below those that a layout names."""
+    if layout == "visa":
+        return len(parts) > len(("Data", "Images", "Normal"))
+    if layout == "plain":
+        return len(parts) > (bool(parts) and parts[0].casefold() in _GOOD_FOLDERS)
+    return len(parts) > len(("test", "defect"))

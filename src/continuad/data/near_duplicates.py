@@ -1,7 +1,7 @@
 """Test images that were learned from: the same file, the same pixels, or nearly the same picture.
 
-"Nearly the same" compares grey thumbnails of 64 x 64 by their correlation, which ignores brightness and contrast:
-a re-saved, re-exposed or slightly noisier copy stays above `NEAR`, another part of the same kind does not. The limit
+"Nearly the same" compares grey thumbnails of 64 x 64 by their correlation, which ignores brightness and contrast: a
+re-saved, re-exposed or slightly noisier copy stays above `NEAR`, another part of the same kind does not. This threshold
 was set on eight sets of real parts, where the best match of a test image among the training images was at most 0.9946
 for new parts (screws, solar cells, boards, tiles, nuts ... photographed in one pose) and 0.9980 to 0.9986 for the
 pictures of one spindle taken minutes apart. Where all parts look the same even at this scale, nothing is reported.

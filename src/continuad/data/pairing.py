@@ -6,6 +6,8 @@ import unicodedata
 from collections import defaultdict
 from pathlib import Path
 
+from continuad.data.names import listed, printable
+
 _SUFFIX = "_mask"
 
 
@@ -21,7 +23,7 @@ def pair_masks(
     Returns:
         The mask of each image that has one, and sentences about images without mask and masks without image.
     """
-    by_key = _by_key(mask_folder, masks)
+    by_key, where = _by_key(mask_folder, masks), printable(folder.name)
     pairs: dict[Path, Path] = {}
     problems = []
     for key, group in _by_key(folder, images).items():
@@ -30,18 +32,18 @@ def pair_masks(
         pairs |= chosen
         if candidates and not chosen:
             problems.append(
-                f"unclear which mask belongs to which image in {folder.name}/: {_names(group)} and "
+                f"unclear which mask belongs to which image in {where}/: {_names(group)} and "
                 f"{_names(candidates)}; give each image its own stem and its mask the same."
             )
     for mask in {m for m in pairs.values() if list(pairs.values()).count(m) > 1}:
         owners = [image for image, m in pairs.items() if m == mask]
-        problems.append(f"mask {mask.name} in {folder.name}/ fits several images: {_names(owners)}; rename it.")
+        problems.append(f"mask {printable(mask.name)} in {where}/ fits several images: {_names(owners)}; rename it.")
         pairs = {image: m for image, m in pairs.items() if m != mask}
     if without := [path for path in images if path not in pairs]:
         all_of = "all " if len(without) == len(images) else ""
-        problems.append(f"images without mask in {folder.name}/: {all_of}{len(without)}: {_names(without)}.")
+        problems.append(f"images without mask in {where}/: {all_of}{len(without)}: {_names(without)}.")
     if stray := [path for path in masks if path not in set(pairs.values())]:
-        problems.append(f"masks without image for {folder.name}/: {_names(stray)}.")
+        problems.append(f"masks without image for {where}/: {_names(stray)}.")
     return pairs, problems
 
 
@@ -68,6 +70,5 @@ def _choose(images: list[Path], masks: list[Path]) -> dict[Path, Path]:
     return chosen
 
 
-def _names(paths: list[Path], limit: int = 10) -> str:
-    more = f" and {len(paths) - limit} more" if len(paths) > limit else ""
-    return ", ".join(path.name for path in paths[:limit]) + more
+def _names(paths: list[Path]) -> str:
+    return listed(path.name for path in paths)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from continuad.data.machine import refuse_exhausted
+from continuad.data.names import printable
 from continuad.errors import ContinuadError
 
 GOOD = "good"
@@ -14,6 +15,15 @@ IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif",
     ".ppm", ".pgm", ".pbm", ".pnm",
 )  # fmt: skip
+UNREAD_SUFFIXES = (
+    ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2",
+    ".psd", ".tga", ".exr", ".hdr", ".pfm", ".dcm", ".fits", ".npy", ".jpe", ".apng", ".ico", ".dib", ".svg", ".pdf",
+)  # fmt: skip
+"""Pictures in formats that are not read; a folder that holds some is told so."""
+
+RESULT_FOLDERS = ("figures", "examples", "runs")
+"""What `continuad bench` makes in its results folder."""
+
 _SYSTEM_FOLDERS = (
     "__macosx",
     "@eadir",
@@ -44,12 +54,13 @@ class Product:
     """The files of one product.
 
     Attributes:
-        name: the folder's name; unique once it comes from `discover_all`.
+        name: the folder's name, printable; unique once it comes from `discover_all`.
         root: its folder, absolute.
         layout: "mvtec", "btad", "visa" or "plain".
         train: good images to learn from, sorted by path.
         test: good and defective images, by defect, then by path; may be empty.
-        problems: what a person should know, in plain sentences (a mask without image, files left out ...).
+        problems: what may mislead, in plain sentences (a mask without image, files left out ...).
+        notes: what else a person should know (sub-folders that are read too ...).
     """
 
     name: str
@@ -58,14 +69,33 @@ class Product:
     train: tuple[Item, ...]
     test: tuple[Item, ...]
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def images_in(folder: Path, *, deep: bool = True) -> list[Path]:
-    """Image files in a folder (and below it), sorted; hidden files and system folders are left out.
+@dataclass(frozen=True)
+class Contents:
+    """What lies in a folder and below it, each sorted.
+
+    Attributes:
+        images: files with a suffix of `IMAGE_SUFFIXES`.
+        drawn: folders of pictures that continuad itself drew or wrote here; not searched.
+        foreign: pictures in formats that are not read (`.heic`, `.dng` ...).
+    """
+
+    images: list[Path]
+    drawn: list[Path]
+    foreign: list[Path]
+
+
+def contents(folder: Path, *, deep: bool = True) -> Contents:
+    """Search a folder (and below it); hidden files and system folders are left out.
 
     Links to folders are followed, but never to a folder above the link and never twice to the same folder.
+    In a folder that `continuad bench` wrote results into, its figures and runs are left out.
     """
-    found: list[Path] = []
+    images: list[Path] = []
+    drawn: list[Path] = []
+    foreign: list[Path] = []
     seen: set[str] = set()
     queue = [folder]
     while queue:
@@ -74,20 +104,35 @@ def images_in(folder: Path, *, deep: bool = True) -> list[Path]:
         if real in seen:
             continue
         seen.add(real)
-        for entry in _visible(here):
+        entries = _visible(here)
+        results = _holds_results(here, entries)
+        for entry in entries:
             path = here / entry.name
             if _is_dir(entry):
                 above = f"{real}{os.sep}".startswith(f"{os.path.realpath(path)}{os.sep}")
-                if deep and not above:
+                if results and entry.name in RESULT_FOLDERS:
+                    drawn.append(path)
+                elif deep and not above:
                     queue.append(path)
             elif path.suffix.lower() in IMAGE_SUFFIXES:
-                found.append(path)
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+                images.append(path)
+            elif path.suffix.lower() in UNREAD_SUFFIXES:
+                foreign.append(path)
+    return Contents(
+        *(sorted(found, key=lambda p: p.relative_to(folder).as_posix()) for found in (images, drawn, foreign))
+    )
+
+
+def images_in(folder: Path, *, deep: bool = True) -> list[Path]:
+    """The images of `contents`."""
+    return contents(folder, deep=deep).images
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Visible folders in a folder, sorted."""
-    return sorted(folder / entry.name for entry in _visible(folder) if _is_dir(entry))
+    """Visible folders in a folder, sorted; without those that continuad wrote results into."""
+    entries = _visible(folder)
+    results = RESULT_FOLDERS if _holds_results(folder, entries) else ()
+    return sorted(folder / entry.name for entry in entries if _is_dir(entry) and entry.name not in results)
 
 
 def child(folder: Path, *names: str) -> Path | None:
@@ -96,21 +141,15 @@ def child(folder: Path, *names: str) -> Path | None:
     return next((below[name.casefold()] for name in names if name.casefold() in below), None)
 
 
-def listed(names: Iterable[object], limit: int = 10) -> str:
-    """Names joined by commas; beyond `limit` the rest is counted."""
-    several = [str(name) for name in names]
-    more = f" and {len(several) - limit} more" if len(several) > limit else ""
-    return ", ".join(several[:limit]) + more
-
-
-def counted(number: int, what: str) -> str:
-    """ "1 image", "3 images"."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def shown(root: Path, path: Path) -> str:
-    """A path as seen from the product's folder, with forward slashes on every system."""
-    return path.relative_to(root).as_posix()
+def _holds_results(folder: Path, entries: list[os.DirEntry[str]]) -> bool:
+    """Whether `continuad bench` wrote its results here: the settings that it writes name the machine they ran on."""
+    if all(entry.name != "settings.toml" for entry in entries):
+        return False
+    try:
+        settings = (folder / "settings.toml").read_bytes()
+    except OSError:
+        return False
+    return b"strategy = " in settings and b"[machine]" in settings
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
@@ -119,7 +158,10 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return [e for e in entries if not e.name.startswith(".") and e.name.casefold() not in _SYSTEM_FOLDERS]
     except OSError as error:
-        raise ContinuadError(f"{folder}: cannot be listed ({error.strerror}). Check its permissions.") from error
+        refuse_exhausted(error, folder)
+        raise ContinuadError(
+            f"{printable(folder)}: cannot be listed ({error.strerror}). Check its permissions."
+        ) from error
 
 
 def _is_dir(entry: os.DirEntry[str]) -> bool:

@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import NamedTuple
 
 from continuad.core.types import ImageSet, Task
 from continuad.data.cache import Cache, open_cache
+from continuad.data.decode import MAX_PIXELS, quiet_pillow
 from continuad.data.discover import discover_all
-from continuad.data.product import Product, child, listed
+from continuad.data.examine import NAMED, file_findings
+from continuad.data.known import STREAMS as STREAMS
+from continuad.data.known import orders as orders
+from continuad.data.names import counted, listed, printable
+from continuad.data.product import Product
 from continuad.data.reading import Split, read_split, rows_of
+from continuad.data.splits import val_split, working_size
 from continuad.errors import ContinuadError
 
 Progress = Callable[[str, int, int], None]
 _log = logging.getLogger(__name__)
-_told: set[str] = set()
+_said: set[str] = set()
 
-STREAMS: dict[str, tuple[str, ...]] = {
-    "thesis10": (
-        "bottle", "cable", "capsule", "hazelnut", "transistor", "metal_nut", "pill", "screw", "zipper",
-        "toothbrush",
-    ),
-    "mvtec15": (
-        "bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut", "pill", "screw",
-        "tile", "toothbrush", "transistor", "wood", "zipper",
-    ),
-    "realset": ("screw", "magnetic_tile", "fabric_03", "hazelnut", "transistor", "pcb", "ballscrew"),
-    "visa": (
-        "candle", "capsules", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2", "pcb1", "pcb2",
-        "pcb3", "pcb4", "pipe_fryum",
-    ),
-    "btad": ("01", "02", "03"),
-    "mpdd": ("bracket_black", "bracket_brown", "bracket_white", "connector", "metal_plate", "tubes"),
-}  # fmt: skip
+
+class Counts(NamedTuple):
+    """How many images of one product are used, and what for.
+
+    Attributes:
+        product: its name.
+        train: learned from, without those for validation.
+        val: for validation only (a single training image is in both).
+        good, defective: test images.
+        skipped: files that cannot be read, left out.
+    """
+
+    product: str
+    train: int
+    val: int
+    good: int
+    defective: int
+    skipped: int
+
+    def __str__(self) -> str:
+        skipped = f"; {self.skipped} left out, which cannot be read" if self.skipped else ""
+        return (
+            f"{self.product}: {counted(self.train, 'image')} to learn from, {self.val} for validation, "
+            f"{self.good + self.defective} to test on ({self.good} good, {self.defective} defective){skipped}"
+        )
 
 
 class Stream(list[Task]):
@@ -46,14 +57,23 @@ class Stream(list[Task]):
     Attributes:
         products: their files, in the same order.
         notes: what a person should know about the data; also logged as warnings, each once.
-        bits: white level of each task's grey images above 8 bits; `decode_image` needs it for further images.
+        bits: white level of each task's images above 8 bits; `decode_image` needs it for further images.
+        counts: how many images each task learns from, validates on and tests; also logged at level INFO.
     """
 
-    def __init__(self, tasks: Iterable[Task], products: Sequence[Product], notes: Sequence[str], bits: Sequence[int]):
+    def __init__(
+        self,
+        tasks: Iterable[Task],
+        products: Sequence[Product],
+        notes: Sequence[str],
+        bits: Sequence[int],
+        counts: Sequence[Counts],
+    ):
         super().__init__(tasks)
         self.products = tuple(products)
         self.notes = tuple(notes)
         self.bits = tuple(bits)
+        self.counts = tuple(counts)
 
 
 def open_stream(
@@ -65,9 +85,10 @@ def open_stream(
     order: Sequence[str] | None = None,
     cache: Path | str | None = "default",
     skip_unreadable: bool = False,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress | None = None,
 ) -> Stream:
-    """Decode products to one working size and hold validation images out.
+    """Decode products to one working size and set validation images apart.
 
     Validation images are good *training* images drawn by the seed and the product's name: at least one, at
     most all but one. Test images take no part in any choice.
@@ -75,98 +96,44 @@ def open_stream(
     Args:
         folders: one folder for each product; `continuad.data.discover` says how they may look.
         image_size: side, or (height, width), in pixels.
-        val_share: share of the training images that is held out, between 0 and 1.
+        val_share: share of the training images that is for validation, between 0 and 1.
         order: product names in the order to learn them; None keeps the order given.
         cache: "default", a folder, or None to decode into memory.
         skip_unreadable: go on without images that cannot be read, with a note of each, instead of stopping.
+        max_pixels: images with more pixels cannot be read; each pixel takes about 10 bytes of memory while decoding.
         progress: called with (product name, images done, images in all).
 
     Raises:
         ContinuadError: a folder cannot be used, or files are damaged or do not fit each other; all are named.
     """
     size = working_size(image_size)
-    if not 0 < val_share < 1:
-        raise ContinuadError(f"val_share is {val_share}; give the share of training images to hold out, e.g. 0.1.")
-    if seed < 0:
-        raise ContinuadError(f"seed is {seed}; give 0 or a positive number.")
+    _refuse_options(val_share, seed, max_pixels)
     products = _in_order(discover_all(folders), order)
     store = open_cache(cache)
     read = []
-    for product in products:
-        told = _Counter(progress, product)
-        train = read_split(product.train, size, None, store, told)
-        read.append((product, train, read_split(product.test, size, train.bits, store, told)))
+    with quiet_pillow():
+        for product in products:
+            tell = _Counter(progress, product)
+            train = read_split(product.train, size, None, store, tell, max_pixels)
+            read.append((product, train, read_split(product.test, size, train.bits, store, tell, max_pixels)))
     _refuse_damage(read, skip_unreadable)
     tasks: list[Task] = []
-    notes: list[str] = []
+    notes: list[str] = _same_content(read)
     bits = [train.bits for _, train, _ in read]
+    counts = []
     while read:  # without a cache the parts are copies: let go of the whole, product by product
         product, train, test = read.pop(0)
-        learn, val = _hold_out(product, train, val_share, seed, store)
+        learn, val = _set_apart(product, train, val_share, seed, store)
         tasks.append(Task(len(tasks), product.name, learn, val, test.images, train.bits))
-        notes += _notes(product, train, test)
+        notes += _notes(product, train, test, size)
+        counts.append(_counts(tasks[-1], train, test))
+        _log.info("%s", counts[-1])
         _check_disjoint(tasks[-1])
     for note in dict.fromkeys(notes):
-        if note not in _told:  # once, however many seeds and orders open the same folders
-            _told.add(note)
+        if note not in _said:  # once, however many seeds and orders open the same folders
+            _said.add(note)
             _log.warning("%s", note)
-    return Stream(tasks, products, notes, bits)
-
-
-def named_stream(name: str, root: str | Path) -> list[Path]:
-    """The folders of a known stream, each at `root/<product>` or `root/<set>/<product>`.
-
-    Raises:
-        ContinuadError: unknown name, or products that are missing or there twice, all named at once.
-    """
-    if name not in STREAMS:
-        raise ContinuadError(f"{name}: no such stream. Known are {', '.join(STREAMS)}; or give the product folders.")
-    base = Path(root).expanduser().absolute()
-    if not base.is_dir():
-        raise ContinuadError(f"{base}: this folder does not exist. Give the one that holds {listed(STREAMS[name], 3)}.")
-    places = [[base / product] if _is_product(base / product) else _below(base, product) for product in STREAMS[name]]
-    missing = [product for product, found in zip(STREAMS[name], places, strict=True) if not found]
-    if missing:
-        raise ContinuadError(
-            f"{base}: {len(missing)} of the {len(STREAMS[name])} products of {name} are missing: "
-            f"{', '.join(missing)}. Looked for {base / missing[0]} and {base / '*' / missing[0]}, "
-            "with a train folder (VisA: Data) in it."
-        )
-    twice = [", ".join(map(str, found)) for found in places if len(found) > 1]
-    if twice:
-        raise ContinuadError(f"{base}: products of {name} are there twice: {'; '.join(twice)}. Give a narrower root.")
-    return [found[0] for found in places]
-
-
-def orders(n: int, count: int, seed: int = 0) -> list[tuple[int, ...]]:
-    """`count` different orders of `n` tasks; the first is as given, the others are seeded permutations."""
-    if not 1 <= count <= math.factorial(n):
-        raise ContinuadError(f"{count} orders were asked for; {n} products have 1 to {math.factorial(n)}.")
-    found = [tuple(range(n))]
-    random = np.random.default_rng(seed)
-    while len(found) < count:
-        drawn = tuple(random.permutation(n).tolist())
-        if drawn not in found:
-            found.append(drawn)
-    return found
-
-
-def val_split(number: int, share: float, seed: int, name: str) -> tuple[list[int], list[int]]:
-    """Positions to learn from and positions held out, both sorted; a single image is in both."""
-    if number == 1:
-        return [0], [0]
-    held = min(max(1, round(number * share)), number - 1)
-    by_name = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
-    drawn = np.random.default_rng([seed, by_name]).permutation(number)
-    return sorted(drawn[held:].tolist()), sorted(drawn[:held].tolist())
-
-
-def working_size(image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) from a side or a pair."""
-    pair = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(pair) != 2 or any(not isinstance(side, int) or side < 1 for side in pair):
-        raise ContinuadError(f"image_size is {image_size}; give a side in pixels, or height and width, e.g. 256.")
-    return pair[0], pair[1]
+    return Stream(tasks, products, notes, bits, counts)
 
 
 class _Counter:
@@ -182,6 +149,15 @@ class _Counter:
             self.progress(self.name, self.done, self.total)
 
 
+def _refuse_options(val_share: float, seed: int, max_pixels: int) -> None:
+    if not 0 < val_share < 1:
+        raise ContinuadError(f"val_share is {val_share}; give the share of training images for validation, e.g. 0.1.")
+    if seed < 0:
+        raise ContinuadError(f"seed is {seed}; give 0 or a positive number.")
+    if max_pixels < 1:
+        raise ContinuadError(f"max_pixels is {max_pixels}; give a positive number of pixels, e.g. {MAX_PIXELS}.")
+
+
 def _in_order(products: list[Product], order: Sequence[str] | None) -> list[Product]:
     if order is None:
         return products
@@ -193,20 +169,29 @@ def _in_order(products: list[Product], order: Sequence[str] | None) -> list[Prod
 
 def _refuse_damage(read: list[tuple[Product, Split, Split]], skip_unreadable: bool) -> None:
     """One error for all files of all products that stand in the way."""
-    splits = [split for _, *both in read for split in both]
-    unreadable = [] if skip_unreadable else [text for split in splits for text in split.unreadable]
-    wrong = [text for split in splits for text in split.wrong]
+    looked = [
+        pair
+        for product, train, test in read
+        for items, split in ((product.train, train), (product.test, test))
+        for pair in zip(items, split.facts, strict=True)
+    ]
+    unreadable = [f"{printable(item.path)}: {facts.error}" for item, facts in looked if facts.error]
+    misfits = [
+        f"{printable(item.mask)}: this mask is {facts.mask_detail} ({printable(item.path)})"
+        for item, facts in looked
+        if facts.mask == "misfit"
+    ]
     parts = []
-    if unreadable:
+    if unreadable and not skip_unreadable:
         parts.append(
-            "\n  ".join([f"{len(unreadable)} files cannot be read:", *unreadable])
+            "\n  ".join([f"{counted(len(unreadable), 'file')} cannot be read:", *unreadable])
             + "\nReplace or remove them, or skip them with skip_unreadable=True."
         )
-    if wrong:
-        parts.append("\n  ".join([f"{len(wrong)} masks differ from their image in size:", *wrong]))
+    if misfits:
+        parts.append("\n  ".join([f"{counted(len(misfits), 'mask')} not of the size of the image:", *misfits]))
         parts.append("Export these masks again in the size of their image, or remove them.")
     parts += [
-        f"{product.root}: none of its {len(product.train)} training images can be read."
+        f"{printable(product.root)}: none of its {len(product.train)} training images can be read."
         for product, train, _ in read
         if not parts and not len(train.images)
     ]
@@ -214,7 +199,7 @@ def _refuse_damage(read: list[tuple[Product, Split, Split]], skip_unreadable: bo
         raise ContinuadError("\n".join(parts))
 
 
-def _hold_out(product: Product, train: Split, share: float, seed: int, store: Cache) -> tuple[ImageSet, ImageSet]:
+def _set_apart(product: Product, train: Split, share: float, seed: int, store: Cache) -> tuple[ImageSet, ImageSet]:
     """Images to learn from and validation images."""
     learn, val = val_split(len(train.images), share, seed, product.name)
     if learn == val:  # a single image
@@ -222,12 +207,32 @@ def _hold_out(product: Product, train: Split, share: float, seed: int, store: Ca
     return rows_of(train.images, train.key, learn, store), rows_of(train.images, train.key, val, store)
 
 
-def _notes(product: Product, train: Split, test: Split) -> list[str]:
-    texts = [*product.problems, *train.notes, *test.notes]
-    texts += [f"skipped {text}" for text in train.unreadable + test.unreadable]
+def _same_content(read: list[tuple[Product, Split, Split]]) -> list[str]:
+    """Products that are copies of one another."""
+    first: dict[str, Product] = {}
+    return [
+        f"{product.name}: has the same training images as {owner.name}."
+        for product, train, _ in read
+        if (owner := first.setdefault(train.key, product)) is not product
+    ]
+
+
+def _notes(product: Product, train: Split, test: Split, size: tuple[int, int]) -> list[str]:
+    items, facts = (*product.train, *product.test), (*train.facts, *test.facts)
+    texts = [*product.problems, *product.notes]
+    for finding in file_findings(product.root, items, facts, size, train.bits):
+        more = " `continuad check-data` names them all." if len(finding.files) > NAMED else ""
+        texts += [finding.text + more] if finding.level != "error" else []
+    texts += [f"skipped {printable(i.path)}: {f.error}" for i, f in zip(items, facts, strict=True) if f.error]
     if len(train.images) == 1:
         texts.append("only one training image: it is its own validation image too, so thresholds come out too low.")
     return [f"{product.name}: {text}" for text in texts]
+
+
+def _counts(task: Task, train: Split, test: Split) -> Counts:
+    defective = int(task.test.labels.sum())
+    skipped = sum(bool(facts.error) for facts in (*train.facts, *test.facts))
+    return Counts(task.name, len(task.train), len(task.val), len(task.test) - defective, defective, skipped)
 
 
 def _check_disjoint(task: Task) -> None:
@@ -236,11 +241,3 @@ def _check_disjoint(task: Task) -> None:
     shared = (train & test) | (val & test) | ((train & val) if len(train | val) > 1 else set())
     if shared:
         raise RuntimeError(f"{task.name}: images in two subsets, a fault of continuad: {listed(shared)}")
-
-
-def _below(base: Path, product: str) -> list[Path]:
-    return sorted(path for path in base.glob(f"*/{product}") if _is_product(path))
-
-
-def _is_product(folder: Path) -> bool:
-    return folder.is_dir() and child(folder, "train", "Data") is not None

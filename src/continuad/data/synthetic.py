@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as V
 
 from continuad.data.decode import UnreadableImage, read_picture, to_array
+from continuad.data.names import missing_part, printable
 from continuad.data.product import images_in
 from continuad.errors import ContinuadError
 
@@ -153,7 +154,7 @@ class Pictures:
         try:
             picture = torch.from_numpy(to_array(read_picture(path).rgb, large))
         except UnreadableImage as error:
-            raise ContinuadError(f"{error}. Repair it, or take it out of {self.folder}.") from error
+            raise ContinuadError(f"{error}. Repair it, or take it out of {printable(self.folder)}.") from error
         top, left = (int(torch.randint(have - want + 1, ())) for have, want in zip(large, size, strict=True))
         return picture[:, top : top + size[0], left : left + size[1]]
 
@@ -161,9 +162,11 @@ class Pictures:
 def _pictures_in(folder: str) -> list[Path]:
     """Image files in and below a folder."""
     root = Path(os.path.abspath(Path(folder).expanduser()))
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise ContinuadError(f"{root}: pictures are to come from this folder, which {what}. Name a folder of images.")
+    if not os.path.isdir(root):
+        why = missing_part(root) or "this is a file"
+        raise ContinuadError(
+            f"{printable(root)}: pictures are to come from this folder, but {why}. Name one of images."
+        )
     if not (paths := images_in(root)):
-        raise ContinuadError(f"{root}: no images in this folder or below it. Name a folder of images.")
+        raise ContinuadError(f"{printable(root)}: no images in this folder or below it. Name a folder of images.")
     return paths

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from continuad.data.names import counted, listed, printable
 from continuad.data.pairing import pair_masks
-from continuad.data.product import GOOD, Item, Product, child, counted, images_in, listed
+from continuad.data.product import GOOD, Item, Product, child, images_in
 from continuad.errors import ContinuadError
 
 _EVERY = 10  # without a table every tenth normal image is for testing, the share the authors' own table has
@@ -34,12 +35,12 @@ def read_visa(root: Path) -> Product:
             [p for i, p in enumerate(normal) if i % _EVERY != _EVERY - 1],
             normal[_EVERY - 1 :: _EVERY],
         )
-        notes = [f"{table} not found: every {_EVERY}th normal image ({len(test)}) is used for testing."]
+        notes = [f"{printable(table)} not found: every {_EVERY}th normal image ({len(test)}) is used for testing."]
         test += bad
     problems += notes
     known = set(bad)
     items = [Item(p, types.get(p.name, "anomaly") if p in known else GOOD, pairs.get(p)) for p in test]
-    return Product(root.name, root, "visa", tuple(map(Item, learn)), tuple(items), tuple(problems))
+    return Product(printable(root.name), root, "visa", tuple(map(Item, learn)), tuple(items), tuple(problems))
 
 
 def _by_table(table: Path, root: Path, normal: list[Path], bad: list[Path]) -> tuple[list[Path], list[Path], list[str]]:
@@ -72,7 +73,9 @@ def _defect_types(root: Path) -> dict[str, str]:
         return {}
     rows = _rows(table, "image", "label")
     return {
-        Path(row["image"].replace("\\", "/")).name: "+".join(part.strip() for part in row["label"].split(","))
+        Path(row["image"].replace("\\", "/")).name: printable(
+            "+".join(part.strip() for part in row["label"].split(","))
+        )
         for row in rows
         if "Anomaly" in row["image"]
     }
@@ -83,9 +86,11 @@ def _rows(table: Path, *needed: str) -> list[dict[str, str]]:
         with table.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ContinuadError(f"{table}: cannot be read as a table ({error}). Restore it from VisA.") from error
+        raise ContinuadError(
+            f"{printable(table)}: cannot be read as a table ({error}). Restore it from VisA."
+        ) from error
     if rows and not set(needed) <= set(rows[0]):
-        raise ContinuadError(f"{table}: needs the columns {', '.join(needed)}; it has {', '.join(rows[0])}.")
+        raise ContinuadError(f"{printable(table)}: needs the columns {', '.join(needed)}; it has {', '.join(rows[0])}.")
     return rows
 
 

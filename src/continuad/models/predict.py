@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from continuad.core.strategy import Strategy
-from continuad.data.decode import read_picture, to_array
+from continuad.data.decode import MAX_PIXELS, read_picture, to_array
 from continuad.data.product import images_in
 from continuad.errors import ContinuadError
 
@@ -46,19 +46,21 @@ def predict_files(
     *,
     task: int | str | None = None,
     bits: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Verdict]:
     """Predict files one by one, decoded exactly as for learning.
 
     Args:
         paths: files, or folders whose images are meant; one or several.
         task: the true task, if it is known, by name or number; needed by strategies that do not infer it.
-        bits: white level of grey pictures above 8 bits; None: the one that the task was learned with.
+        bits: white level of pictures above 8 bits; None: the one that the task was learned with.
+        max_pixels: pictures with more are refused.
 
     Raises:
         ContinuadError: a file cannot be read, there is none, no such task, or the strategy has learned nothing yet.
     """
     for path in _files(paths):
-        yield _verdict(strategy, path, task, bits)
+        yield _verdict(strategy, path, task, bits, max_pixels)
 
 
 def _files(paths: str | Path | Iterable[str | Path]) -> Iterator[Path]:
@@ -73,13 +75,13 @@ def _files(paths: str | Path | Iterable[str | Path]) -> Iterator[Path]:
         yield from found
 
 
-def _verdict(strategy: Strategy, path: Path, task: int | str | None, bits: int | None) -> Verdict:
+def _verdict(strategy: Strategy, path: Path, task: int | str | None, bits: int | None, max_pixels: int) -> Verdict:
     detector, level = strategy.detector, _white_level(strategy, task) if bits is None else bits
-    picture = read_picture(path, level or 16)
-    if level is None and picture.mode.startswith("I"):
+    picture = read_picture(path, level or 16, max_pixels)
+    if level is None and (picture.mode.startswith("I") or ";16" in picture.mode):
         levels = ", ".join(f"{known.name} {known.bits or 'several'}" for known in strategy.tasks)
         raise ContinuadError(
-            f"{path}: grey above 8 bits, and the tasks were learned with different white levels ({levels} bits). "
+            f"{path}: above 8 bits, and the tasks were learned with different white levels ({levels} bits). "
             "Name the task of the picture, or give bits"
         )
     image = torch.from_numpy(to_array(picture.rgb, detector.image_size))[None]
