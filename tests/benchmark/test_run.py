@@ -87,7 +87,7 @@ def test_separate_models_are_measured_when_learned_and_after_the_last_step(monke
     assert len(asked) == 5 + 6
 
 
-def test_bl_080_many_large_maps_go_to_a_file_and_give_the_same_values(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_large_maps_go_to_a_file_and_give_the_same_values(monkeypatch: pytest.MonkeyPatch) -> None:
     in_memory = run(stream(1), Naive(padim()))
     monkeypatch.setattr("continuad.benchmark.evaluate.LARGE", 1000)
     pd.testing.assert_frame_equal(without_times(run(stream(1), Naive(padim()))), without_times(in_memory))
@@ -100,7 +100,7 @@ def test_intransigence_is_measured_against_multitask() -> None:
     assert naive.intransigence_pixel_auroc == pytest.approx((together - alone).mean())
 
 
-def test_bl_124_pertask_forgets_exactly_nothing_and_naive_does() -> None:
+def test_pertask_forgets_exactly_nothing_and_naive_does() -> None:
     kept, lost = run(stream(), PerTask(padim())), run(stream(), Naive(padim()))
     r, names = matrix(kept, "pixel_f1_max", kept.run.iloc[0])
     assert names == ["zebra", "chess", "egg"]  # BL-127: the order of learning, not the alphabet's
@@ -246,7 +246,7 @@ def test_killed_while_learning_resumes_to_identical_rows(tmp_path: Path) -> None
     pd.testing.assert_frame_equal(without_times(again), without_times(whole))
 
 
-def test_bl_105_the_same_run_twice_gives_the_same_rows() -> None:
+def test_the_same_run_twice_gives_the_same_rows() -> None:
     one, two = (without_times(run(stream(2), Naive(ToyAutoencoder(seed=4), seed=4))) for _ in range(2))
     pd.testing.assert_frame_equal(one, two)
 
@@ -259,7 +259,7 @@ def test_a_run_on_other_images_is_not_mixed_in(tmp_path: Path) -> None:
         run(other, Naive(padim()), tmp_path)
 
 
-def test_bl_079_bl_017_what_cannot_be_measured_has_no_row() -> None:
+def test_what_cannot_be_measured_has_no_row() -> None:
     tasks = stream(2)
     tasks[0].test.labels[:] = False
     tasks[0].test.masks[:] = False

@@ -8,7 +8,7 @@ from continuad.core.thresholds import DefectArea, FalseAlarmRate, Thresholds, pa
 from continuad.errors import ContinuadError
 
 
-def test_bl_082_good_images_alone_give_their_highest_score() -> None:
+def test_good_images_alone_give_their_highest_score() -> None:
     maps = np.zeros((4, 5, 5), np.float32)
     maps[:, 2, 2] = [1, 2, 3, 4]
     thresholds = FalseAlarmRate(0.01).thresholds(np.array([1.0, 2, 3, 4]), maps)
@@ -26,7 +26,7 @@ def test_the_quantile_is_rounded_up() -> None:
     assert thresholds.image == 96
 
 
-def test_bl_086_image_and_mask_agree() -> None:
+def test_image_and_mask_agree() -> None:
     rng = np.random.default_rng(0)
     maps = rng.random((50, 8, 8))
     scores = maps.reshape(50, -1).max(1)

@@ -85,7 +85,7 @@ def test_new_images() -> None:
 def test_refusals() -> None:
     with pytest.raises(ContinuadError, match="at least 1"):
         small(latent=0)
-    with pytest.raises(ContinuadError, match="option vae.error is 'l1'; allowed: ssim, l2"):
+    with pytest.raises(ContinuadError, match=r"option vae\.error is 'l1'; allowed: ssim, l2"):
         small(error="l1")
     with pytest.raises(ContinuadError, match="not be negative"):
         small(beta=-1.0)

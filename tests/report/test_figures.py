@@ -32,7 +32,7 @@ def test_trend_over_several_orders_counts_products_instead_of_naming_them() -> N
     assert trend(rows, "pixel_f1_max", "padim").axes[0].get_xlabel() == "products learned"
 
 
-def test_bl_127_the_matrix_picture_is_labelled_in_training_order() -> None:
+def test_the_matrix_picture_is_labelled_in_training_order() -> None:
     rows = line(["zipper", "apple"])
     axes = heat_matrix(rows, "pixel_f1_max", "padim", "naive").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["zipper", "apple"]

@@ -33,7 +33,7 @@ def test_the_threshold_sits_in_the_middle_of_the_scale() -> None:
     assert (14.0 - low) / (high - low) == 0.5
 
 
-def test_bl_089_a_good_image_beside_a_defective_one_stays_dark(tmp_path: Path) -> None:
+def test_a_good_image_beside_a_defective_one_stays_dark(tmp_path: Path) -> None:
     """Maps are not stretched one by one: the good one's small ripples must not turn red."""
     height, width = 24, 32
     ripples = np.linspace(10, 11, height * width, dtype=np.float32).reshape(1, height, width)
@@ -47,7 +47,7 @@ def test_bl_089_a_good_image_beside_a_defective_one_stays_dark(tmp_path: Path) -
     np.testing.assert_array_equal(heat(np.array([10.0]), 10, 30), heat(np.array([9.0]), 10, 30))
 
 
-def test_bl_089_blue_below_the_threshold_and_amber_above() -> None:
+def test_blue_below_the_threshold_and_amber_above() -> None:
     below, above = heat(np.array([19.5, 20.5]), 10.0, 30.0).astype(int)
     assert below[2] > below[0]
     assert above[0] > above[2]
@@ -55,7 +55,7 @@ def test_bl_089_blue_below_the_threshold_and_amber_above() -> None:
     assert (np.diff(steps) > -1).all(), "lighter throughout: it also reads without colour"
 
 
-def test_bl_088_a_mask_of_the_whole_image_is_drawn(tmp_path: Path) -> None:
+def test_a_mask_of_the_whole_image_is_drawn(tmp_path: Path) -> None:
     whole = np.ones((2, 24, 32), bool)
     one = examples(tmp_path, mask=whole, decision=whole)
     drawn = panels(one, 1, 64)

@@ -208,7 +208,7 @@ def test_one_product_one_strategy_no_masks(tmp_path: Path) -> None:
     assert "There is no settings.toml" in text
 
 
-def test_bl_017_a_stream_without_any_test_image_still_has_its_costs(tmp_path: Path) -> None:
+def test_a_stream_without_any_test_image_still_has_its_costs(tmp_path: Path) -> None:
     rows = frame(run_rows("naive", {"image_auroc": TWO}, ["washer", "bolt"])).query("metric != 'image_auroc'")
     write_results(tmp_path, rows)
     text, _ = read(write_report(tmp_path))

@@ -30,7 +30,7 @@ def test_matrix_holds_rows_and_nan_where_there_is_none() -> None:
     assert np.isnan(matrix(rows, "pixel_aupro", "padim-naive-seed0-order0")[0]).all()
 
 
-def test_bl_127_labels_follow_the_training_order_not_the_alphabet() -> None:
+def test_labels_follow_the_training_order_not_the_alphabet() -> None:
     trained = ["zipper", "bottle", "Nut", "apple"]
     table = [[0.1], [0.2, 0.3], [0.4, 0.5, 0.6], [0.7, 0.8, 0.9, 1.0]]
     rows = frame(run_rows("naive", {"image_auroc": table}, trained))
@@ -41,14 +41,14 @@ def test_bl_127_labels_follow_the_training_order_not_the_alphabet() -> None:
     assert values[3, 1] == 0.8
 
 
-def test_bl_122_forgetting_of_two_tasks_is_not_zero() -> None:
+def test_forgetting_of_two_tasks_is_not_zero() -> None:
     summary = summarise(frame(run_rows("naive", {"pixel_f1_max": TWO}, ["a", "b"])))
     assert summary["forgetting_pixel_f1_max"].item() == pytest.approx(0.3)
     assert summary["relative_forgetting_pixel_f1_max"].item() == pytest.approx(0.3 / 0.9)
     assert summary["backward_transfer_pixel_f1_max"].item() == pytest.approx(-0.3)
 
 
-def test_bl_124_forgetting_of_a_folder_stream_equals_the_score_table() -> None:
+def test_forgetting_of_a_folder_stream_equals_the_score_table() -> None:
     table = [[0.9], [0.5, 0.8], [0.3, 0.7, 0.6]]
     summary = summarise(frame(run_rows("naive", {"pixel_f1_max": table}, ["my part", "Ü", "third"])))
     assert summary["forgetting_pixel_f1_max"].item() == pytest.approx((0.6 + 0.1) / 2)

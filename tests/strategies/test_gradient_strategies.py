@@ -221,7 +221,7 @@ def test_where_tasks_disagree_the_first_is_spared(name: str) -> None:
     assert sum(found[name]) > 3.9
 
 
-def test_bl_116_the_penalty_rises_when_a_weight_moves() -> None:
+def test_the_penalty_rises_when_a_weight_moves() -> None:
     strategy = Ewc(TwoWeights())
     strategy.after(task(0, (1, 0, 2)))
     assert float(strategy.penalty(torch.empty(0))) == 0.0
@@ -230,7 +230,7 @@ def test_bl_116_the_penalty_rises_when_a_weight_moves() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_bl_118_importance_leaves_mode_and_running_statistics(training: bool) -> None:
+def test_importance_leaves_mode_and_running_statistics(training: bool) -> None:
     detector = ToyAutoencoder().train(training)
     before = {name: b.clone() for name, b in detector.named_buffers()}
     importance(detector, stream(1)[0].train, own_loss(detector), 3, 2, seed=0)
@@ -238,7 +238,7 @@ def test_bl_118_importance_leaves_mode_and_running_statistics(training: bool) ->
     assert all(torch.equal(b, before[name]) for name, b in detector.named_buffers())
 
 
-def test_bl_120_lwf_is_naive_on_the_first_task() -> None:
+def test_lwf_is_naive_on_the_first_task() -> None:
     strategies = [make_strategy(name, ToyAutoencoder()) for name in ("lwf", "naive")]
     for strategy in strategies:
         strategy.budget = Budget(steps=3)
