@@ -200,3 +200,27 @@ def test_equals_anomalib(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_allclose(gradients, golden["gradients"], rtol=2e-3)
         np.testing.assert_allclose(found.map[:, ::8, ::8], golden["map"], atol=1e-3)
         np.testing.assert_allclose(found.score, golden["score"], atol=1e-3)
+
+
+def test_the_student_is_punished_for_answers_to_other_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss contains the mean squared answer to pictures of other things: with them it is higher by just that."""
+    detector, images = small(), noise(1)
+    detector.begin([images], "restart")
+    detector.eval()  # without dropout the rest of the loss is the same every time
+    with torch.no_grad():
+        for weight in detector.student.parameters():
+            weight *= 2  # an untrained student hardly answers
+    others = noise(1).flip(3)
+    monkeypatch.setattr(detector.pictures, "draw", lambda number, size: others[:number])
+
+    def loss() -> Tensor:
+        torch.manual_seed(0)
+        return detector.step(images)
+
+    with torch.no_grad():
+        whole = loss()
+        punished = detector.student(others / 255)[:, :384].square().mean()
+        monkeypatch.setattr(detector, "_on_other_things", lambda number: torch.zeros(()))
+        rest = loss()
+    assert float(punished) > 0.01
+    assert float(whole - rest) == pytest.approx(float(punished), rel=1e-3)

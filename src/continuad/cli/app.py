@@ -18,7 +18,7 @@ from continuad.cli.console import print_error
 from continuad.cli.data import check_data
 from continuad.cli.demo import demo
 from continuad.cli.distill import distill
-from continuad.cli.names import list_names
+from continuad.cli.listing import list_names
 from continuad.cli.report import report
 from continuad.errors import ContinuadError
 

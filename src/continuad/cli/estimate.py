@@ -27,7 +27,7 @@ STEPS = 2  # measured of each detector: the first warms up
 
 @dataclass(frozen=True)
 class Counts:
-    """How many images of a product are learned, held out for thresholds, and tested (good and defective)."""
+    """How many images of a product are learned, kept for validation, and tested (good and defective)."""
 
     name: str
     learn: int

@@ -92,8 +92,8 @@ class Riad(Detector):
     def _predict(self, images: Tensor) -> Prediction:
         """1 - MSGMS, averaged over a neighbourhood and over `cells`, and its maximum."""
         x, versions = images / 255, self(images)
-        likeness = torch.stack([msgms_map(y, x) for y in versions]).mean(0)
-        anomaly_map = F.avg_pool2d(1 - likeness, SMOOTH, 1, SMOOTH // 2, count_include_pad=False)
+        similarity = torch.stack([msgms_map(y, x) for y in versions]).mean(0)
+        anomaly_map = F.avg_pool2d(1 - similarity, SMOOTH, 1, SMOOTH // 2, count_include_pad=False)
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 
     def optimiser(self) -> torch.optim.Optimizer:

@@ -5,7 +5,7 @@ counted from 0 in the order of training. NaN means not evaluated (usually above 
 available (a task without defects in its test set). Such a value drops out of every mean; where nothing is
 left the result is NaN. No function warns.
 
-Tasks that are learned together, as one lesson, share the row of the last of them; the rows of the others are
+Tasks that are learned together, as one step, share the row of the last of them; the rows of the others are
 empty. R says so by itself: a task was learned at the first row from its own on that has any value.
 
 The example used below, three tasks:
@@ -75,9 +75,9 @@ def backward_transfer(R: ArrayLike, after: int = -1) -> float:
 
 
 def forward_transfer(R: ArrayLike, baseline: ArrayLike) -> float:
-    """Mean over all tasks but the first of the value just before learning it minus an untaught model's.
+    """Mean over all tasks but the first of the value just before learning it minus an untrained model's.
 
-    Needs R[j-1, j] (at the stage before the task's lesson), the evaluation of tasks to come. Same paper as
+    Needs R[j-1, j] (at the stage before the task is learned), the evaluation of tasks to come. Same paper as
     `backward_transfer`.
 
     Args:
@@ -87,11 +87,11 @@ def forward_transfer(R: ArrayLike, baseline: ArrayLike) -> float:
     Example: R[0, 1] = 0.30, R[1, 2] = 0.50, baseline (0.1, 0.2, 0.2): ((0.30-0.20) + (0.50-0.20)) / 2 = 0.20.
     """
     matrix, _ = _matrix(R, -1)
-    untaught = _per_task(baseline, matrix, "baseline")
+    untrained = _per_task(baseline, matrix, "baseline")
     tasks, stages = np.arange(len(matrix)), _stages(matrix)
     before = np.searchsorted(stages, tasks)  # how many stages there were before the task's own
     later = tasks[before > 0]
-    return _mean(matrix[stages[before[later] - 1], later] - untaught[later])
+    return _mean(matrix[stages[before[later] - 1], later] - untrained[later])
 
 
 def intransigence(reference: ArrayLike, R: ArrayLike) -> Matrix:
@@ -114,7 +114,7 @@ def intransigence(reference: ArrayLike, R: ArrayLike) -> Matrix:
 
 
 def learned_at(R: ArrayLike) -> NDArray[np.int64]:
-    """The row of each task's lesson, (T,); T for a task whose lesson has no row yet.
+    """The row of the step in which each task is learned, (T,); T for a task whose step has no row yet.
 
     Example: where tasks 0 and 1 are learned together and then 2, rows 1 and 2 have values: (1, 1, 2).
     """
@@ -124,7 +124,7 @@ def learned_at(R: ArrayLike) -> NDArray[np.int64]:
 
 
 def when_learned(R: ArrayLike) -> Matrix:
-    """Each task's value just after its lesson, (T,): the diagonal of R, where every task is a lesson of its own.
+    """Each task's value just after its step, (T,): the diagonal of R, where every task is a step of its own.
 
     Example: (0.90, 0.80, 0.70).
     """

@@ -6,7 +6,7 @@ import json
 
 from command import continuad
 
-from continuad.cli.names import in_general
+from continuad.cli.listing import in_general
 from continuad.models.registry import detectors, strategies, summary_of
 
 
