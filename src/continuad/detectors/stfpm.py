@@ -58,9 +58,10 @@ class Stfpm(Detector):
                 f"image size {self.image_size} is too small for STFPM at stride {max(self.strides)}: height and "
                 f"width must be at least {2 * max(self.strides)}; or leave that stride out of strides"
             )
-        # The next seed: an untrained teacher (weights_file="random") is drawn from seed 0, and must not be the student.
-        torch.manual_seed(torch.initial_seed() + 1)
-        self.student = drop_idle(untrained_pyramid(self.backbone.name, self.strides))
+        with torch.random.fork_rng():
+            # The next seed: an untrained teacher (weights_file="random") is drawn from seed 0, and is not the student.
+            torch.manual_seed(torch.initial_seed() + 1)
+            self.student = drop_idle(untrained_pyramid(self.backbone.name, self.strides))
         self.student.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> list[Tensor]:
