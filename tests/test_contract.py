@@ -184,6 +184,34 @@ def test_state_goes_where_the_model_goes_and_exemplars_stay(strategy: str, tmp_p
     assert {where[name] for name in where.keys() - exemplars} == {OTHER_DEVICE}
 
 
+@pytest.mark.parametrize("strategy", strategies())
+def test_a_task_that_is_stopped_leaves_the_model_as_it_was(strategy: str) -> None:
+    model, undisturbed = build(meets(strategy), strategy), build(meets(strategy), strategy)
+    tasks = stream(2, train=24)
+    first, second = model.view(tasks)
+    images = torch.from_numpy(tasks[0].test.images)
+    given = 0 if model.needs_task else None
+    model.learn(first)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    answer = model.predict(images, given)
+
+    def stop(done: int, _: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(second, stop)
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, before[name]) for name, value in after.items())
+    assert torch.equal(model.predict(images, given).map, answer.map)
+    model.learn(second)
+    for task in undisturbed.view(tasks):
+        undisturbed.learn(task)
+    whole = undisturbed.state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize("name", [*detectors(), EXTERNAL])
 def test_a_detector_follows_from_its_seed_alone(name: str) -> None:
     """One that draws from anything but the generator that `make_detector` seeds differs when it is loaded again."""

@@ -16,6 +16,7 @@ from toys import ToyAutoencoder, stream
 from continuad.core.fit import Budget
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
+from continuad.models.registry import make_detector, make_strategy
 from continuad.models.store import MANIFEST, describe, load_into, load_model, save_model, undo_save
 from continuad.strategies.naive import Naive
 from continuad.strategies.replay import Replay
@@ -159,3 +160,45 @@ def test_a_full_disk_leaves_the_version_that_was_there(tmp_path: Path, monkeypat
         save_model(strategy, tmp_path)
     after = load_model(tmp_path)[0].state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("tensors", {"detector.stats.mean": {"file": "../other/a.safetensors", "key": "detector.stats.mean"}}),
+        ("tensors", {"detector.stats.mean": {"file": "/etc/passwd", "key": "x"}}),
+        ("tensors", "abc"),
+        ("tasks", [{"index": "0", "name": 5, "bits": "x"}]),
+        ("tasks", None),
+        ("detector", {"name": 3, "options": {}}),
+        ("strategy", {"name": "naive", "options": {}, "budget": {"foo": 1}}),
+        ("threshold", 5),
+        ("extra", None),
+    ],
+)
+def test_a_manifest_that_is_not_as_it_was_written_is_refused(part: str, value: object, tmp_path: Path) -> None:
+    strategy = Naive(Padim(image_size=32, channels=4))
+    strategy.learn(stream(1, size=32)[0])
+    save_model(strategy, tmp_path)
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest | {part: value}))
+    with pytest.raises(ContinuadError, match="is damaged"):
+        load_model(tmp_path)
+    del manifest[part]
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ContinuadError, match="is damaged"):
+        load_model(tmp_path)
+
+
+@torch.inference_mode()
+def test_a_model_made_or_loaded_in_inference_mode_learns_on(tmp_path: Path) -> None:
+    one, two = stream(2)
+    strategy = make_strategy("ewc", make_detector("vae", image_size=64, latent=4, width=0.1))
+    strategy.budget = Budget(steps=2)
+    strategy.learn(one)
+    save_model(strategy, tmp_path)
+    again, _ = load_model(tmp_path)
+    for each in (strategy, again):
+        each.learn(two)
+    images = torch.from_numpy(one.test.images)
+    assert torch.equal(strategy.predict(images).map, again.predict(images).map)

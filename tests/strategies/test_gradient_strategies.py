@@ -312,3 +312,24 @@ def test_what_cannot_be_combined_is_refused() -> None:
         make_strategy("replay:4+herding:4", ToyAutoencoder())
     with pytest.raises(ContinuadError, match="statistics"):
         make_strategy("accumulate+ewc", ToyAutoencoder())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ewc", "-1"),
+        ("ewc:strength", "nan"),
+        ("ewc-online:1000:decay", "7"),
+        ("ewc-online:1000:decay", "-0.1"),
+        ("mas", "-1"),
+        ("lwf", "-1"),
+        ("der:6:strength", "-1"),
+        ("agem:6:sample", "-1"),
+        ("gem:6:margin", "-0.5"),
+        ("generative:width", "0"),
+    ],
+)
+def test_values_out_of_range_are_refused(name: str, value: str) -> None:
+    text = f"{name}={value}" if name.count(":") else f"{name}:{value}"
+    with pytest.raises(ContinuadError, match=r"allowed|must be"):
+        make_strategy(text, ToyAutoencoder())

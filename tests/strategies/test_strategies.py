@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -263,3 +265,13 @@ def test_the_thresholds_of_a_single_val_image_are_finite() -> None:
     strategy = Naive(padim())
     strategy.learn(Task(0, "one", one, one, one))
     assert all(np.isfinite(strategy.thresholds()))
+
+
+def test_average_counts_tasks_whatever_their_numbers() -> None:
+    """Tasks 5 and 9 are blended as 0 and 1 are: half of each."""
+    plain, numbered = Average(padim()), Average(padim())
+    for place, number in ((0, 5), (1, 9)):
+        plain.learn(TASKS[place])
+        numbered.learn(replace(TASKS[place], index=number))
+    x = torch.from_numpy(TASKS[0].test.images)
+    assert torch.equal(plain.predict(x).map, numbered.predict(x).map)

@@ -17,6 +17,7 @@ from continuad.core.fit import Budget, Progress, TaskImages, fit, seed_of
 from continuad.core.state import Policy, Stats
 from continuad.core.thresholds import Thresholds
 from continuad.core.types import Joined, LearnedTask, Prediction, Rows, Task
+from continuad.core.undo import Before
 from continuad.errors import ContinuadError
 
 
@@ -60,10 +61,12 @@ class Strategy(nn.Module):
         """What the learner is shown. Only upper bounds may show it more than the newest task."""
         return stream
 
+    @torch.inference_mode(False)
     def learn(self, task: Task, progress: Progress | None = None, checkpoint: Checkpoint | None = None) -> int:
         """Learn one task of `view(stream)`; returns the steps taken. The same task and seed repeat exactly.
 
-        A task whose number is taken by another gets the next free one: `tasks` says which.
+        Numbers rise in the order of learning: a task whose own does not gets the next one, and `tasks` says which. A
+        task that fails or is stopped leaves the model as it was.
 
         Args:
             progress: called with (steps done, steps in all).
@@ -72,7 +75,15 @@ class Strategy(nn.Module):
         Raises:
             ContinuadError: a task of that name has been learned already.
         """
-        task = self._placed(task)
+        task, earlier = self._placed(task), Before(self)
+        try:
+            return self._learn(task, progress, checkpoint)
+        except BaseException:
+            earlier.restore()
+            self.detector.eval()
+            raise
+
+    def _learn(self, task: Task, progress: Progress | None, checkpoint: Checkpoint | None) -> int:
         self.before(task)
         (new, old), val = self.data(task), self.val(task)
         found = fit(
@@ -155,7 +166,8 @@ class Strategy(nn.Module):
         taken = {known.index: known.name for known in self.tasks}
         if task.name in taken.values():
             raise ContinuadError(f"'{task.name}' has been learned already; give new images of it another name")
-        return replace(task, index=max(taken) + 1) if task.index in taken else task
+        newest = max(taken, default=-1)
+        return task if task.index > newest else replace(task, index=newest + 1)
 
     def _number_of(self, task: int | str | None) -> int | None:
         """The number of a learned task."""

@@ -49,6 +49,7 @@ def find_strategy(name: str) -> type[Strategy]:
     return _find(name, Strategy, "strategy", continuad.strategies)
 
 
+@torch.inference_mode(False)  # what is made here may learn later
 def make_detector(name: str, **options: Any) -> Detector:
     """A detector by name; options it does not have are an error.
 
@@ -61,6 +62,7 @@ def make_detector(name: str, **options: Any) -> Detector:
         return _construct(kind, name, options)
 
 
+@torch.inference_mode(False)
 def make_strategy(text: str, detector: Detector, **options: Any) -> Strategy:
     """A strategy by name, with options after colons, the first of its own without a name: `replay:300`,
     `replay:2MB:coding=webp`; or several strategies: `replay:300+ewc`."""

@@ -22,6 +22,7 @@ from continuad.core.thresholds import parse_rule
 from continuad.core.types import LearnedTask
 from continuad.errors import ContinuadError
 from continuad.files import replace_file
+from continuad.models.manifest import is_sound
 from continuad.models.options import split_value
 from continuad.models.registry import make_detector, make_strategy, name_of, settings
 from continuad.vision.backbones import Frozen
@@ -142,6 +143,7 @@ def _refuse_untrusted(folder: Path, names: Sequence[str], trust: Sequence[str]) 
             )
 
 
+@torch.inference_mode(False)  # what is loaded may learn on
 def load_into(strategy: Strategy, folder: Path) -> dict[str, Any]:
     """Fill a strategy that was built with the same settings, where it is; returns the `extra` values.
 
@@ -164,8 +166,11 @@ def load_into(strategy: Strategy, folder: Path) -> dict[str, Any]:
             tensors |= {key: tensor.clone() for key, tensor in load_file(folder / file).items()}
         except (OSError, safetensors.SafetensorError) as error:
             raise ContinuadError(f"model file {folder / file} is missing or damaged: {error}") from error
-    found = {name: tensors[place["key"]] for name, place in manifest["tensors"].items()}
-    missing = set(strategy.load_state_dict(found, strict=False).missing_keys) & set(_distinct(strategy))
+    try:
+        found = {name: tensors[place["key"]] for name, place in manifest["tensors"].items()}
+        missing = set(strategy.load_state_dict(found, strict=False).missing_keys) & set(_distinct(strategy))
+    except (KeyError, RuntimeError) as error:  # no such tensor, or one of another shape
+        raise ContinuadError(f"the model in {folder} is damaged: {error}. Restore or remove it") from error
     if missing:
         raise ContinuadError(f"the model in {folder} lacks {sorted(missing)}; it was written by another version")
     strategy.tasks = [LearnedTask(**task) for task in manifest["tasks"]]
@@ -183,10 +188,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ContinuadError(f"{folder} holds no model ({MANIFEST}: {error})") from error
+    if not isinstance(manifest, dict):
+        raise ContinuadError(f"{folder} holds no model ({MANIFEST} is no table of values)")
     if manifest.get("format") != FORMAT:
         raise ContinuadError(
             f"the model in {folder} has format {manifest.get('format')}, and this continuad reads {FORMAT}; "
             "learn it again, or use the continuad that wrote it"
+        )
+    if not is_sound(manifest):
+        raise ContinuadError(
+            f"the model in {folder} is damaged: {MANIFEST} is not as it was written. Restore or remove it"
         )
     return manifest
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from continuad.core.detector import Detector
 from continuad.core.strategy import Strategy
 from continuad.memory.codec import Coding
+from continuad.strategies._options import check_range
 from continuad.strategies._passes import drawn, loss_gradients
 from continuad.strategies._replay import WithExemplars
 
@@ -29,6 +30,7 @@ class Agem(WithExemplars):
         coding: Coding = "raw",
     ):
         super().__init__(detector, exemplars, seed, coding)
+        check_range(0, sample=sample)
         self.sample = sample
 
     def on_gradients(self) -> None:

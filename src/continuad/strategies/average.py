@@ -29,7 +29,7 @@ class Average(Strategy):
     def before(self, task: Task) -> None:
         """Take what was learned so far."""
         assert isinstance(self.detector, HasMoments)
-        self.earlier = self.detector.moments() if task.index else None
+        self.earlier = self.detector.moments() if self.tasks else None
 
     def after(self, task: Task) -> None:
         """Blend it with what the task taught."""
@@ -38,5 +38,5 @@ class Average(Strategy):
         now = self.detector.moments()
         if earlier is None or now is None:
             return
-        i = task.index
+        i = len(self.tasks)
         self.detector.set_moments({k: earlier[k] * (i / (i + 1)) + now[k] * (1 / (i + 1)) for k in now})

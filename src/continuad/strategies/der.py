@@ -8,6 +8,7 @@ from continuad.core.detector import Detector
 from continuad.core.types import Task
 from continuad.memory.codec import Coding
 from continuad.strategies._distillation import keep_answers, moved_answers
+from continuad.strategies._options import check_range
 from continuad.strategies._passes import drawn
 from continuad.strategies._replay import WithExemplars
 
@@ -33,6 +34,7 @@ class Der(WithExemplars):
         coding: Coding = "raw",
     ):
         super().__init__(detector, exemplars, seed, coding)
+        check_range(0, strength=strength)
         self.strength = strength
 
     def penalty(self, images: Tensor) -> Tensor | float:

@@ -12,6 +12,7 @@ from continuad.core.fit import seed_of
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
 from continuad.strategies._importance import importance, own_loss, quadratic_penalty
+from continuad.strategies._options import check_range
 from continuad.strategies._passes import Gradients
 
 SAMPLES = 100  # images a task from which the Fisher information is taken
@@ -33,6 +34,7 @@ class Ewc(Strategy):
 
     def __init__(self, detector: Detector, strength: float = 1000.0, seed: int = 0):
         super().__init__(detector, seed)
+        check_range(0, strength=strength)
         self.strength = strength
 
     def penalty(self, images: Tensor) -> Tensor | float:
@@ -76,6 +78,7 @@ class EwcOnline(Ewc):
 
     def __init__(self, detector: Detector, strength: float = 1000.0, seed: int = 0, decay: float = 0.9):
         super().__init__(detector, strength, seed)
+        check_range(0, 1, decay=decay)
         self.decay = decay
 
     def _before(self, name: str, newest: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from continuad.core.detector import Detector
 from continuad.core.strategy import Strategy
 from continuad.memory.codec import Coding
+from continuad.strategies._options import check_range
 from continuad.strategies._passes import drawn, loss_gradients
 from continuad.strategies._replay import WithExemplars
 
@@ -38,6 +39,7 @@ class Gem(WithExemplars):
         coding: Coding = "raw",
     ):
         super().__init__(detector, exemplars, seed, coding)
+        check_range(0, sample=sample, margin=margin)
         self.sample, self.margin = sample, margin
 
     def on_gradients(self) -> None:

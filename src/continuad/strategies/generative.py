@@ -13,7 +13,7 @@ from continuad.core.fit import seed_of
 from continuad.core.strategy import Strategy
 from continuad.core.types import Batch, Task
 from continuad.errors import ContinuadError
-from continuad.vision.reconstruction import Decoder, Encoder, variational_loss
+from continuad.vision.reconstruction import Decoder, Encoder, check_width, variational_loss
 
 BATCH, RATE = 8, 1e-3
 
@@ -43,6 +43,7 @@ class Generative(Strategy):
         for name, value in (("drawn", drawn), ("steps", steps), ("latent", latent)):
             if value < 1:
                 raise ContinuadError(f"generative {name}={value} must be at least 1")
+        check_width(width)
         self.drawn, self.steps, self.latent, self.width = drawn, steps, latent, width
         with torch.random.fork_rng():
             torch.manual_seed(seed)

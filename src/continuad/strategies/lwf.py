@@ -8,6 +8,7 @@ from continuad.core.detector import Detector
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
 from continuad.strategies._distillation import keep_answers, moved_answers
+from continuad.strategies._options import check_range
 
 
 class Lwf(Strategy):
@@ -23,6 +24,7 @@ class Lwf(Strategy):
 
     def __init__(self, detector: Detector, strength: float = 1.0, seed: int = 0):
         super().__init__(detector, seed)
+        check_range(0, strength=strength)
         self.strength = strength
 
     def penalty(self, images: Tensor) -> Tensor | float:

@@ -10,6 +10,7 @@ from continuad.core.fit import seed_of
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
 from continuad.strategies._importance import importance, quadratic_penalty
+from continuad.strategies._options import check_range
 
 SAMPLES = 100  # images a task from which the importance is taken
 
@@ -29,6 +30,7 @@ class Mas(Strategy):
 
     def __init__(self, detector: Detector, strength: float = 1000.0, seed: int = 0):
         super().__init__(detector, seed)
+        check_range(0, strength=strength)
         self.strength = strength
 
     def penalty(self, images: Tensor) -> Tensor | float:

@@ -47,6 +47,8 @@ class PackNet(TaskInferring):
         Raises:
             ContinuadError: early stopping is asked for, whose end is not known beforehand.
         """
+        if task.index > torch.iinfo(torch.int8).max:
+            raise ContinuadError(f"packnet numbers its tasks up to {torch.iinfo(torch.int8).max}, not {task.index}")
         if self.budget.patience is not None:
             raise ContinuadError("packnet prunes at half of the steps and cannot stop early; leave patience unset")
         epoch = -(-len(task.train) // self.detector.batch_size)
