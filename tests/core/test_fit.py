@@ -6,7 +6,7 @@ from torch import Tensor
 from toys import ToyAutoencoder, images_of, stream
 
 from continuad.core.batches import one_pass, steps_of
-from continuad.core.detector import validation_loss_of
+from continuad.core.detector import Detector, validation_loss_of
 from continuad.core.fit import Budget, TaskImages, fit, seed_of
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError, Diverged
@@ -182,3 +182,81 @@ def test_a_loss_that_is_no_number_stops_learning(strategy: Naive, steps: int, me
     strategy.budget = Budget(steps=steps)
     with pytest.raises(Diverged, match=message):
         strategy.learn(stream(1, size=32)[0])
+
+
+class Counting(Detector):
+    """Learns by statistics: notes the batches it is given and what it would draw at random."""
+
+    learns_by, batch_size = "statistics", 4
+
+    def __init__(self) -> None:
+        super().__init__(32)
+        self.sizes: list[int] = []
+        self.draws: list[float] = []
+
+    def step(self, images: Tensor) -> None:
+        self.sizes.append(len(images))
+        self.draws.append(float(torch.rand(())))
+
+
+def test_a_statistics_detector_reports_every_batch_and_draws_anew_in_each() -> None:
+    new, old = (images_of(k, n, defects=False, seed=0, size=32) for k, n in ((0, 9), (1, 5)))
+    drawn = []
+    for seed in (1, 1, 2):
+        detector, told = Counting(), []  # type: ignore[var-annotated]
+        found = fit(
+            detector,
+            TaskImages(new, old, new),
+            Naive(detector),
+            statistics="restart",
+            seed=seed,
+            budget=Budget(),
+            progress=lambda done, total, told=told: told.append((done, total)),
+        )
+        assert detector.sizes == [4, 4, 1, 4, 1]
+        assert found.steps == 5
+        assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+        drawn.append(detector.draws)
+    assert drawn[0] == drawn[1]
+    assert len({*drawn[0], *drawn[2]}) == 10  # every batch of every task has numbers of its own
+
+
+def test_every_check_draws_the_same_numbers_which_are_the_tasks_own() -> None:
+    class Drawing(Scripted):
+        def validation_loss(self, images: Tensor) -> Tensor:
+            drawn.append(float(torch.rand(())))
+            return super().validation_loss(images)
+
+    found = []
+    for seed in (0, 1):
+        drawn: list[float] = []
+        detector = Drawing([3.0, 2.0, 1.0])
+        data = TaskImages(*(images_of(0, n, defects=False, seed=0, size=32) for n in (4, 1, 4)))
+        fit(detector, data, Naive(detector), statistics="restart", seed=seed, budget=Budget(steps=3, patience=1))
+        assert len(drawn) == 3
+        assert len(set(drawn)) == 1
+        found.append(drawn[0])
+    assert found[0] != found[1]
+
+
+def test_the_best_state_keeps_statistics_that_later_steps_change_in_place() -> None:
+    class Tallying(Scripted):
+        def begin(self, images: object, statistics: object) -> None:
+            self.stats["steps"] = torch.zeros(())
+
+        def step(self, images: Tensor) -> Tensor:
+            self.stats["steps"] += 1
+            return super().step(images)
+
+    detector = Tallying([3.0, 1.0, 2.0, 2.0])
+    assert learn(detector, Budget(steps=60, patience=2)) == 12
+    assert float(detector.stats["steps"]) == 6  # the second check is the best: two epochs of three steps
+
+
+def test_the_val_loss_is_the_mean_over_images_however_they_fall_into_batches() -> None:
+    """Batches of 4 and 1 with losses 1 and 6: the mean over five images is 2, and below 2.5 of the first check."""
+    detector = Scripted([2.5, 2.5, 1.0, 6.0])
+    data = TaskImages(*(images_of(0, n, defects=False, seed=0, size=32) for n in (4, 1, 5)))
+    budget = Budget(steps=2, patience=1)
+    assert fit(detector, data, Naive(detector), statistics="restart", seed=0, budget=budget).steps == 2
+    assert torch.equal(detector.encode[0].weight, detector.seen[3])  # the mean over batches, 3.5, would be no better
