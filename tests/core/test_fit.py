@@ -1,5 +1,7 @@
 """The order in which images reach a detector, and how many steps it gets."""
 
+from collections.abc import Iterable
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,6 +10,8 @@ from toys import ToyAutoencoder, images_of, stream
 from continuad.core.batches import one_pass, steps_of
 from continuad.core.detector import Detector, validation_loss_of
 from continuad.core.fit import Budget, TaskImages, fit, seed_of
+from continuad.core.state import Policy
+from continuad.core.types import Prediction
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError, Diverged
 from continuad.strategies.naive import Naive
@@ -260,3 +264,28 @@ def test_the_val_loss_is_the_mean_over_images_however_they_fall_into_batches() -
     budget = Budget(steps=2, patience=1)
     assert fit(detector, data, Naive(detector), statistics="restart", seed=0, budget=budget).steps == 2
     assert torch.equal(detector.encode[0].weight, detector.seen[3])  # the mean over batches, 3.5, would be no better
+
+
+def test_a_first_look_walks_through_new_and_replayed_images_once() -> None:
+    class Looking(Counting):
+        def begin(self, images: Iterable[Tensor], statistics: Policy) -> None:
+            self.looked = [int(one) for batch in images for one in batch[:, 0, 0, 0]], statistics
+
+    new, old = (images_of(0, n, defects=False, seed=0, size=32) for n in (5, 3))
+    new.images[:], old.images[:] = 1, 2
+    detector = Looking()
+    data = TaskImages(new, old, new)
+    fit(detector, data, Naive(detector), statistics="accumulate", seed=0, budget=Budget())
+    assert detector.looked == ([1, 1, 1, 1, 1, 2, 2, 2], "accumulate")
+
+
+def test_every_task_and_every_seed_of_a_strategy_draw_numbers_of_their_own() -> None:
+    drawn = []
+    for seed in (0, 0, 1):
+        strategy = Naive(Counting(), seed=seed)
+        strategy.detector._predict = lambda x: Prediction(x[:, 0, 0, 0].float(), x[:, 0].float())  # type: ignore
+        for one in stream(2, size=32):
+            strategy.learn(one)
+        drawn.append(strategy.detector.draws)
+    assert drawn[0] == drawn[1]
+    assert len({*drawn[0], *drawn[2]}) == 2 * len(drawn[0]) == 12  # type: ignore[arg-type]

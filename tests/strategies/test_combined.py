@@ -129,11 +129,11 @@ def test_a_part_that_has_its_own_way_is_refused_by_name(kind: type[Part], why: s
 def test_other_refusals_name_what_was_written() -> None:
     with pytest.raises(ContinuadError, match=r"'a\+b': only one of them can replay images"):
         combined(Replaying, Replaying)
-    with pytest.raises(ContinuadError, match=r"combined needs strategies with \+ between them, such as replay:300\+ewc"):
+    with pytest.raises(ContinuadError, match=r"combined needs strategies with \+ between them"):
         combined()
     detector = ToyAutoencoder()
     alone: Strategy = PerTask(detector)
-    with pytest.raises(ContinuadError, match="'pertask' has its own way to (begin a task|predict)"):
+    with pytest.raises(ContinuadError, match=r"'pertask' has its own way to (begin a task|predict)"):
         Combined(detector, [alone], "pertask")
     with pytest.raises(ValueError, match="zip"):
         Combined(detector, [Naive(detector)], "naive+naive")
