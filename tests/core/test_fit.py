@@ -269,14 +269,14 @@ def test_the_val_loss_is_the_mean_over_images_however_they_fall_into_batches() -
 def test_a_first_look_walks_through_new_and_replayed_images_once() -> None:
     class Looking(Counting):
         def begin(self, images: Iterable[Tensor], statistics: Policy) -> None:
-            self.looked = [int(one) for batch in images for one in batch[:, 0, 0, 0]], statistics
+            self.looked = [batch[:, 0, 0, 0].tolist() for batch in images], statistics
 
     new, old = (images_of(0, n, defects=False, seed=0, size=32) for n in (5, 3))
     new.images[:], old.images[:] = 1, 2
     detector = Looking()
     data = TaskImages(new, old, new)
     fit(detector, data, Naive(detector), statistics="accumulate", seed=0, budget=Budget())
-    assert detector.looked == ([1, 1, 1, 1, 1, 2, 2, 2], "accumulate")
+    assert detector.looked == ([[1, 1, 1, 1], [1], [2, 2, 2]], "accumulate")
 
 
 def test_every_task_and_every_seed_of_a_strategy_draw_numbers_of_their_own() -> None:
@@ -289,3 +289,46 @@ def test_every_task_and_every_seed_of_a_strategy_draw_numbers_of_their_own() -> 
         drawn.append(strategy.detector.draws)
     assert drawn[0] == drawn[1]
     assert len({*drawn[0], *drawn[2]}) == 2 * len(drawn[0]) == 12  # type: ignore[arg-type]
+
+
+def test_after_the_last_step_a_detector_finishes_in_evaluation_mode_and_calibrates_on_val_images() -> None:
+    """What it draws in finishing is the task's own, and other than in any step."""
+
+    class Finishing(Counting):
+        def step(self, images: Tensor) -> None:
+            assert self.training
+            super().step(images)
+
+        def finish(self) -> None:
+            assert not self.training
+            assert "trained" not in self.stats
+            self.draws.append(float(torch.rand(())))
+
+        def calibrate(self, images: Iterable[Tensor]) -> None:
+            assert self.stats["trained"].item() is True
+            self.calibrated = [batch[:, 0, 0, 0].tolist() for batch in images]
+
+    draws = []
+    for seed, new in ((0, 5), (0, 9), (1, 5)):
+        detector = Finishing()
+        val = images_of(0, 6, defects=False, seed=0, size=32)
+        val.images[:] = torch.arange(6).view(6, 1, 1, 1).numpy()
+        data = TaskImages(images_of(0, new, defects=False, seed=0, size=32), None, val)
+        fit(detector, data, Naive(detector), statistics="restart", seed=seed, budget=Budget())
+        assert detector.calibrated == [[0, 1, 2, 3], [4, 5]]
+        assert not detector.training
+        assert len(set(detector.draws)) == len(detector.draws)
+        draws.append(detector.draws[-1])
+    assert len(set(draws)) == 3
+
+
+def test_the_best_state_of_early_stopping_is_held_beside_the_rest() -> None:
+    """It is one more copy of everything that learning changes."""
+    held = []
+    for budget in (Budget(steps=6), Budget(steps=6, patience=9)):
+        detector = Scripted([3.0, 2.0])
+        data = TaskImages(*(images_of(0, n, defects=False, seed=s, size=32) for s, n in enumerate((10, 1, 4))))
+        held.append(fit(detector, data, Naive(detector), statistics="restart", seed=0, budget=budget).bytes)
+    # the notes that `Scripted` takes of its weights are held in both cases, and counted where there were checks
+    notes = sum(note.nbytes for note in detector.seen)
+    assert held[1] - held[0] == notes + sum(value.nbytes for value in detector.learned().values()) - 1
