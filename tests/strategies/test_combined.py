@@ -84,6 +84,7 @@ def test_images_are_those_of_the_part_that_remembers_any(kinds: tuple[type[Part]
     assert strategy.val(TASK) == {0: TASK.val, 5: Replaying.old}
     assert combined(Part, Part).data(TASK) == (TASK.train, None)
     assert combined(Part, Part).val(TASK) == {0: TASK.val}
+    assert combined(Part).data(TASK) == (TASK.train, None)
 
 
 def test_thresholds_are_set_for_whatever_a_part_keeps_something_of() -> None:
@@ -91,6 +92,7 @@ def test_thresholds_are_set_for_whatever_a_part_keeps_something_of() -> None:
     assert sorted(found) == [0, 7, 8]
     assert found[8] == []
     assert found[7] != []  # images at hand go before what a part keeps
+    assert sorted(combined(Part, Part)._val_predictions({0: TASK.val})) == [0, 7, 8]
 
 
 class OwnStatistics(Part):

@@ -12,7 +12,7 @@ from continuad.strategies.agem import Agem
 from continuad.strategies.der import Der
 from continuad.strategies.ewc import Ewc
 from continuad.strategies.gem import Gem
-from continuad.strategies.herding import herd
+from continuad.strategies.herding import Herding, herd
 from continuad.strategies.mas import Mas
 
 
@@ -124,3 +124,51 @@ def test_der_asks_a_batch_of_exemplars_a_step() -> None:
     torch.manual_seed(0)
     found = {float(torch.as_tensor(strategy.penalty(torch.zeros(1, 3, 32, 32))).detach()) for _ in range(20)}
     assert found == {0.0, 2.0}  # one exemplar at a time
+
+
+def test_gem_asks_each_task_for_the_gradient_of_its_own_exemplars() -> None:
+    """At w = (1, 1) the tasks' gradients are (2, 0) and (0, 2). The step (-1, 3) disagrees with the first alone, though
+    not with the mean of both."""
+    strategy = Gem(TwoWeights(), exemplars=8, sample=4, margin=0.0)
+    strategy.memory.add(task(0, (1, 0, 0), (1, 0, 0)))
+    strategy.memory.add(task(1, (0, 1, 0), (0, 1, 0)))
+    set_weights(strategy, 1, 1)
+    strategy.detector.w.grad = torch.tensor([-1.0, 3.0])  # type: ignore[assignment]
+    strategy.on_gradients()
+    assert strategy.detector.w.grad.tolist() == pytest.approx([0, 3], abs=1e-6)  # type: ignore[union-attr]
+
+
+def test_herding_keeps_what_lies_nearest_to_the_mean_whatever_the_seed() -> None:
+    """Features are an image's first two pixels: the directions (1, 1) lie at the mean of all, in whatever batch."""
+
+    class Looking(TwoWeights):
+        def features(self, images: Tensor) -> Tensor:
+            return images[:, 0, 0, :2].float()
+
+    rows = [(9, 0, 1), (0, 9, 2), (9, 1, 3), (4, 4, 4), (1, 9, 5), (8, 0, 6), (0, 8, 7)]
+    for seed in range(4):
+        strategy = Herding(Looking(), exemplars=2, seed=seed)
+        strategy.after(task(0, *rows))
+        (kept,) = [part.image[:, 0, 0, :3].tolist() for part in [strategy.memory.part(val=False).__getitems__([0])]]
+        assert kept == [[4, 4, 4]]
+    assert herd(torch.ones(1, 2)).tolist() == [0]
+
+
+@pytest.mark.parametrize("kind", [Ewc, Mas])
+def test_each_task_and_seed_draws_the_images_its_importance_is_taken_from(
+    kind: type[Ewc | Mas], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two images, of which each leaves the other's weight alone."""
+    for module in ("ewc", "mas"):
+        monkeypatch.setattr(f"continuad.strategies.{module}.SAMPLES", 1)
+
+    def chosen(index: int, seed: int) -> list[bool]:
+        strategy = kind(TwoWeights(), seed=seed)
+        set_weights(strategy, 1, 1)
+        strategy.after(task(index, (1, 0, 3), (0, 1, 3)))
+        return [value > 0 for value in strategy.kept["importance/w"].tolist()]
+
+    for found in ([chosen(index, 0) for index in range(8)], [chosen(0, seed) for seed in range(8)]):
+        assert [True, False] in found
+        assert [False, True] in found
+    assert all(chosen(index, 0) == chosen(index, 0) for index in range(4))

@@ -168,6 +168,12 @@ def test_epochs_are_halved_in_steps() -> None:
     assert strategy.prune_at == 6
 
 
+def test_matrices_are_owned_and_vectors_are_each_tasks_own() -> None:
+    detector = ToyAutoencoder()
+    detector.head = torch.nn.Linear(4, 4)
+    assert set(PackNet(detector)._matrices()) == {"encode.0.weight", "decode.weight", "head.weight"}
+
+
 def test_a_share_lies_above_0_and_not_above_1() -> None:
     assert PackNet(ToyAutoencoder(), share=1.0).share == 1
     for share in (0.0, -0.5, 1.1):
