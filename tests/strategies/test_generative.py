@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -180,3 +181,17 @@ def test_the_generator_learns_earlier_tasks_from_what_it_drew_before_it_moved(mo
     assert len(replayed) >= 16
     distance = (replayed[:, None].float() - pictures[None].float()).abs().flatten(2).amax(2).amin(1)
     assert float(distance.max()) == 0
+
+
+def test_each_task_and_seed_shows_the_generator_its_images_in_an_order_of_its_own() -> None:
+    def first_batch(index: int, seed: int) -> torch.Tensor:
+        strategy, seen = generative(steps=1, seed=seed), []
+        real = strategy.generator.loss
+        strategy.generator.loss = lambda x: seen.append(x) or real(x)  # type: ignore[method-assign, func-returns-value]
+        strategy.after(replace(TASKS[0], index=index))
+        return seen[0]
+
+    one = first_batch(0, 0)
+    assert torch.equal(first_batch(0, 0), one)
+    assert not torch.equal(first_batch(1, 0), one)
+    assert not torch.equal(first_batch(0, 1), one)
