@@ -195,3 +195,14 @@ def test_each_task_and_seed_shows_the_generator_its_images_in_an_order_of_its_ow
     assert torch.equal(first_batch(0, 0), one)
     assert not torch.equal(first_batch(1, 0), one)
     assert not torch.equal(first_batch(0, 1), one)
+
+
+def test_the_generator_learns_from_drawn_latent_numbers() -> None:
+    """Two looks at the same images differ by what is drawn."""
+    generator = generative().generator.eval()
+    x = torch.from_numpy(TASKS[0].train.images[:2]).float() / 255
+    found = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        found.append(float(generator.loss(x).detach()))
+    assert found[0] == found[1] != found[2]
