@@ -120,6 +120,14 @@ def test_only_matrices_large_enough_are_adapted() -> None:
     assert [(tuple(each.u.shape), tuple(each.v.shape)) for each in adapters] == [((6, 5), (5, 48))] * 2
 
 
+def test_a_matrix_of_two_dimensions_is_adapted_and_one_that_is_frozen_is_not() -> None:
+    detector = ToyAutoencoder()
+    detector.head, detector.still = torch.nn.Linear(20, 20), torch.nn.Linear(20, 20).requires_grad_(False)
+    base = Adapters(detector).base
+    assert "head.parametrizations.weight.original" in base
+    assert len(base) == 3
+
+
 def test_a_fresh_adapter_changes_nothing_and_learns_through_random_rows() -> None:
     one, other = LowRank(3, 8, 2), LowRank(3, 8, 2)
     one.u.data += 1

@@ -197,3 +197,13 @@ def test_the_fewest_exemplars_are_one_to_learn_and_one_val_image() -> None:
     strategy = Latent(Levels(), 2)
     strategy.learn(numbers(0, 6, 5))
     assert [len(kept(strategy, part, 0)) for part in ("learned", "val")] == [1, 1]
+
+
+def test_each_task_and_seed_draws_exemplars_of_its_own() -> None:
+    found = []
+    for index, seed in ((0, 0), (0, 0), (1, 0), (0, 1)):
+        strategy = Latent(Levels(), 10, seed=seed)
+        strategy.learn(numbers(index, 40, 5))
+        found.append([value - 100 * index for value in kept(strategy, "learned", index)])
+    assert found[0] == found[1]
+    assert len({tuple(each) for each in found}) == 3

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from toys import ToyAutoencoder
+import torch
+from toys import ToyAutoencoder, images_of
 
 from continuad.core.strategy import Strategy
 from continuad.detectors.fastflow import FastFlow
@@ -27,6 +28,7 @@ from continuad.strategies.pertask import PerTask
 from continuad.strategies.replay import Replay
 from continuad.strategies.reservoir import Reservoir
 from continuad.strategies.single import Single
+from continuad.vision.backbones import BackboneSpec
 
 DEFAULTS: list[tuple[type[Strategy], dict[str, object]]] = [
     (Replay, {"exemplars": 300, "coding": "raw"}),
@@ -84,3 +86,16 @@ def test_a_combination_is_named_after_its_parts() -> None:
     detector = ToyAutoencoder()
     strategy = Combined(detector, [Naive(detector), Lwf(detector)], "naive+lwf", seed=5)
     assert (strategy.strategies, strategy.seed, len(strategy.members)) == ("naive+lwf", 5, 2)
+    assert Combined(detector, [Replay(detector)]).strategies == "replay"
+    assert Combined(detector, [Replay(detector)]).seed == 0
+
+
+@pytest.mark.parametrize("kind", [PerTask, PackNet, Adapters])
+def test_the_network_of_task_inference_is_the_one_asked_for(kind: type[PerTask]) -> None:
+    """Another network answers otherwise, and a detector of the default one does not share it."""
+    random = BackboneSpec(weights_file="random")
+    strategy = kind(ToyAutoencoder(), backbone=random)
+    assert strategy.backbone == random
+    assert kind(ToyAutoencoder()).backbone == BackboneSpec()
+    x = torch.from_numpy(images_of(0, 1, defects=False, seed=0).images)
+    assert not torch.equal(strategy.pooled.embed(x), kind(ToyAutoencoder()).pooled.embed(x))
