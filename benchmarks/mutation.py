@@ -2,10 +2,12 @@
 
     pip install mutmut==3.8.1
     OMP_NUM_THREADS=1 python benchmarks/mutation.py metrics memory
+    OMP_NUM_THREADS=1 python benchmarks/mutation.py core --sample 250
 
 Works in a copy of src/ and tests/ (`--work`, by default a new temporary folder), prints a table and the change
 that every surviving mutant makes. With an existing `--work` only new and changed functions are tried again, or the
-mutants named by `--only` (a pattern such as "*equal_shares*").
+mutants named by `--only` (a pattern such as "*equal_shares*"). `--sample` tries that many mutants of each folder, drawn
+at random from `--seed`; the same numbers draw the same mutants of the same code.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import random
 import shutil
 import sys
 import tempfile
@@ -24,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 TESTS = {  # what is run for the mutants of a folder; of these, mutmut runs those that reach the mutated function
     "metrics": ["tests/metrics"],
     "memory": ["tests/memory", "tests/strategies/test_strategies.py"],
+    "core": ["tests/core", "tests/strategies/test_strategies.py"],
+    "strategies": ["tests/strategies", "tests/core/test_strategy.py"],
 }
 
 
@@ -32,6 +37,8 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", choices=TESTS, help="of src/continuad")
     parser.add_argument("--work", type=Path, default=None)
     parser.add_argument("--only", nargs="*", default=[], help="patterns of mutant names")
+    parser.add_argument("--sample", type=int, default=None, help="mutants of each folder; by default all")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--processes", type=int, default=1)
     chosen = parser.parse_args()
     work = chosen.work or Path(tempfile.mkdtemp(prefix="mutation-"))
@@ -40,6 +47,8 @@ def main() -> None:
     from mutmut import __main__ as mutmut
 
     mutate_under_decorators()
+    if chosen.sample is not None:
+        draw(chosen.folders, chosen.sample, chosen.seed)
     with contextlib.suppress(SystemExit):
         mutmut.cli(["run", "--max-children", str(chosen.processes), *chosen.only])
     report(chosen.folders)
@@ -90,6 +99,24 @@ def mutate_under_decorators() -> None:
 
     file_mutation.MutationVisitor._skip_node_and_children = skipped  # type: ignore[method-assign]
     file_mutation.function_trampoline_arrangement = arranged
+
+
+def draw(folders: list[str], count: int, seed: int) -> None:
+    """Have mutmut try that many mutants of each folder instead of all of them."""
+    from mutmut import __main__ as mutmut
+
+    collect = mutmut.collect_source_file_mutation_data
+
+    def some(**given: Any) -> Any:
+        mutants, data = collect(**given)
+        kept: set[str] = set()
+        for folder in folders:
+            names = sorted(name for _, name, _ in mutants if name.startswith(f"continuad.{folder}."))
+            kept |= set(random.Random(seed).sample(names, min(count, len(names))))
+            print(f"{folder}: {len(names)} mutants, of which {min(count, len(names))} are tried")
+        return [each for each in mutants if each[1] in kept], data
+
+    mutmut.collect_source_file_mutation_data = some
 
 
 def report(folders: list[str]) -> None:

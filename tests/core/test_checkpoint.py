@@ -19,7 +19,7 @@ from toys import SIZE, ToyAutoencoder, stream
 from continuad.benchmark.folder import HALF
 from continuad.benchmark.run import run
 from continuad.core import checkpoint as module
-from continuad.core.checkpoint import Checkpoint, Half
+from continuad.core.checkpoint import Checkpoint, Half, pack_optimiser, unpack_optimiser
 from continuad.core.fit import Budget
 from continuad.core.state import Stats
 from continuad.core.strategy import Strategy
@@ -229,3 +229,102 @@ def test_a_full_disk_is_told_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ContinuadError, match="cannot save the checkpoint"):
         Checkpoint(tmp_path / "file" / HALF, {}).keep(untaught())
+
+
+class Plain:
+    """Something half done that is no detector."""
+
+    def __init__(self, **tensors: Tensor) -> None:
+        self.tensors, self.values = tensors, {"step": 3}
+
+    def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return dict(self.tensors), dict(self.values)
+
+    def unpack(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        self.tensors, self.values = tensors, values
+
+
+def test_what_shares_storage_or_lies_scattered_is_kept_all_the_same(tmp_path: Path) -> None:
+    x = torch.arange(6.0).view(2, 3)
+    Checkpoint(tmp_path / HALF, {}).keep(Plain(whole=x, same=x, turned=x.T, leaf=x.clone().requires_grad_()))
+    Checkpoint(tmp_path / HALF, {}).load(found := Plain())
+    assert {name: value.tolist() for name, value in found.tensors.items()} == {
+        "whole": [[0, 1, 2], [3, 4, 5]],
+        "same": [[0, 1, 2], [3, 4, 5]],
+        "turned": [[0, 3], [1, 4], [2, 5]],
+        "leaf": [[0, 1, 2], [3, 4, 5]],
+    }
+    assert found.values["step"] == 3
+
+
+def test_a_checkpoint_with_other_settings_is_refused_where_it_must_not_be_replaced(tmp_path: Path) -> None:
+    file = tmp_path / HALF
+    Checkpoint(file, {"rate": 1}).keep(Plain(x=torch.ones(1)))
+    found = Plain()
+    with pytest.raises(ContinuadError, match=f"{HALF} was begun with other settings; remove it or choose another file"):
+        Checkpoint(file, {"rate": 2}, refuse_others=True).load(found)
+    Checkpoint(file, {"rate": 2}).load(found)
+    assert not found.tensors  # by default it is passed over
+    same = Checkpoint(file, {"rate": 1}, refuse_others=True)
+    same.load(found)
+    assert found.tensors["x"].tolist() == [1]
+    same.remove()
+    assert not file.exists()
+    same.remove()  # nothing is there: nothing to do
+    same.load(found)
+    assert found.tensors["x"].tolist() == [1]
+
+
+def test_a_checkpoint_is_written_once_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EVERY", 60.0)
+    now = 5.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    checkpoint = Checkpoint(tmp_path / HALF, {})
+    written = []
+    for now in (10.0, 64.0, 65.0, 120.0, 125.0, 184.0):
+        checkpoint.keep(Plain(x=torch.ones(1)))
+        if (tmp_path / HALF).exists():
+            written.append(now)
+            (tmp_path / HALF).unlink()
+    assert written == [65.0, 125.0]
+    assert checkpoint.seconds == 184.0 - 5.0
+
+
+def test_a_damaged_checkpoint_leaves_what_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / HALF).write_bytes(b"not a checkpoint")
+    found = Plain(x=torch.ones(1))
+    checkpoint = Checkpoint(tmp_path / HALF, {})
+    checkpoint.load(found)
+    assert found.tensors["x"].tolist() == [1]
+    assert checkpoint.earlier == 0
+    assert f"{tmp_path / HALF} is damaged" in caplog.text
+    assert "the task is learned from its beginning" in caplog.text
+
+
+def stepped(*, groups: int = 2) -> torch.optim.Optimizer:
+    """SGD with momentum on two weights, after a step along the gradients 1 and 2."""
+    weights = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3))]
+    parts = [{"params": [weight]} for weight in weights] if groups == 2 else [{"params": weights}]
+    optimiser = torch.optim.SGD(parts, 0.5, momentum=0.9)
+    for i, weight in enumerate(weights):
+        weight.grad = torch.full_like(weight, i + 1.0)
+    optimiser.step()
+    return optimiser
+
+
+def test_an_optimiser_goes_on_with_its_memory_and_its_settings() -> None:
+    old, new = stepped(), stepped()
+    old.param_groups[1].update(lr=0.25, momentum=0.5)
+    for state in old.state.values():
+        state["momentum_buffer"] += 4
+    tensors, values = pack_optimiser(old)
+    unpack_optimiser(new, tensors, json.loads(json.dumps(values)))
+    assert [(group["lr"], group["momentum"]) for group in new.param_groups] == [(0.5, 0.9), (0.25, 0.5)]
+    assert [state["momentum_buffer"].tolist() for state in new.state.values()] == [[5, 5], [6, 6, 6]]
+    assert new.param_groups[1]["params"][0] is list(new.state)[1]
+
+
+def test_an_optimiser_with_other_groups_is_not_filled_by_halves() -> None:
+    tensors, values = pack_optimiser(stepped(groups=1))
+    with pytest.raises(ValueError, match="zip"):
+        unpack_optimiser(stepped(groups=2), tensors, values)

@@ -151,3 +151,37 @@ def test_a_task_is_placed_where_it_says_while_its_number_is_free() -> None:
     task: Task = TASKS[2]
     strategy.learn(task)
     assert strategy.tasks == [LearnedTask(2, "egg", 16)]
+
+
+class Editing(Naive):
+    needs_gradients = True
+
+
+def test_a_strategy_that_edits_gradients_refuses_detectors_without_any() -> None:
+    assert Editing.refuses(ToyAutoencoder) is None
+    assert Naive.refuses(MeanImage) is None
+    with pytest.raises(ContinuadError, match="edits gradients, and the detector learns by statistics and has none"):
+        Editing(MeanImage(SIZE))
+
+
+def test_what_a_strategy_does_by_default() -> None:
+    strategy = Strategy(ToyAutoencoder(), seed=4)
+    assert (strategy.seed, strategy.tasks, strategy.learning_bytes) == (4, [], 0)
+    assert Strategy(ToyAutoencoder()).seed == 0
+    assert strategy.view(TASKS) is TASKS
+    assert strategy.data(TASKS[1]) == (TASKS[1].train, None)
+    assert strategy.val(TASKS[1]) == {1: TASKS[1].val}
+    assert strategy.penalty(IMAGES) == 0.0
+    taught(strategy)
+    found = strategy.predict(IMAGES)
+    assert not found.map.requires_grad
+    assert torch.equal(found.map, strategy.detector.predict(IMAGES).map)
+    assert strategy.thresholds(1) == strategy.thresholds() != strategy.thresholds(0)
+
+
+def test_the_next_free_number_lies_above_all_that_are_taken() -> None:
+    strategy = Naive(ToyAutoencoder())
+    strategy.budget = Budget(steps=1)
+    for index, name in ((5, "a"), (2, "b"), (5, "c"), (3, "d")):
+        strategy.learn(replace(TASKS[0], index=index, name=name))
+    assert [(task.index, task.name) for task in strategy.tasks] == [(5, "a"), (2, "b"), (6, "c"), (3, "d")]

@@ -107,3 +107,62 @@ def test_where_no_layer_is_large_enough_it_is_refused() -> None:
         Adapters(ToyAutoencoder(), rank=6)
     with pytest.raises(ContinuadError, match="at least 1"):
         Adapters(ToyAutoencoder(), rank=0)
+
+
+def test_only_matrices_large_enough_are_adapted() -> None:
+    """4 (6 + 48) = 216 numbers against 288; at rank 5 there are 270, at rank 6 as many as 324."""
+    strategy = taught(0, rank=5)
+    assert strategy.base == {f"{KERNEL}.original", "decode.parametrizations.weight.original"}
+    assert strategy.added == {
+        f"{layer}.parametrizations.weight.0.{name}" for layer in ("encode.0", "decode") for name in ("u", "v")
+    }
+    adapters = list(strategy._adapters())
+    assert [(tuple(each.u.shape), tuple(each.v.shape)) for each in adapters] == [((6, 5), (5, 48))] * 2
+
+
+def test_a_matrix_of_two_dimensions_is_adapted_and_one_that_is_frozen_is_not() -> None:
+    detector = ToyAutoencoder()
+    detector.head, detector.still = torch.nn.Linear(20, 20), torch.nn.Linear(20, 20).requires_grad_(False)
+    base = Adapters(detector).base
+    assert "head.parametrizations.weight.original" in base
+    assert len(base) == 3
+
+
+def test_a_fresh_adapter_changes_nothing_and_learns_through_random_rows() -> None:
+    one, other = LowRank(3, 8, 2), LowRank(3, 8, 2)
+    one.u.data += 1
+    for adapter, seed in ((one, 0), (other, 1)):
+        adapter.restart(torch.Generator().manual_seed(seed))
+        assert not adapter.u.any()
+        assert adapter.v.any(1).all()
+        assert torch.equal(adapter(torch.ones(3, 2, 4)), torch.ones(3, 2, 4))
+    assert not torch.equal(one.v, other.v)
+    wide = LowRank(2, 4000, 4)
+    wide.restart(torch.Generator().manual_seed(0))
+    assert float(wide.v.detach().norm(dim=1).mean()) == pytest.approx((4000 / 4) ** 0.25, rel=0.05)
+
+
+def test_the_first_task_moves_the_base_and_later_ones_their_adapters() -> None:
+    strategy = taught(0)
+    for index, still, moving in ((0, strategy.added, strategy.base), (1, strategy.base, strategy.added)):
+        for weight in strategy.detector.weights().values():
+            weight.grad = torch.ones_like(weight)
+        strategy.on_gradients()
+        without = {name for name, weight in strategy.detector.weights().items() if weight.grad is None}
+        assert without == still
+        assert not without & moving
+        if index == 0:
+            strategy.learn(TASKS[0])
+
+
+def test_a_later_task_starts_from_the_first_ones_own_tensors() -> None:
+    strategy = taught(2)
+    first = {name: value.clone() for name, value in strategy.kept.under("0/").items()}
+    assert first["encode.1.weight"].ne(strategy.kept["1/encode.1.weight"]).any()
+    strategy.before(TASKS[2])
+    state = strategy.detector.learned()
+    assert all(torch.equal(state[name], value) for name, value in first.items() if name not in strategy.added)
+    assert all(not adapter.u.any() and adapter.v.any() for adapter in strategy._adapters())
+    drawn = next(strategy._adapters()).v.clone()
+    strategy.before(TASKS[2])
+    assert torch.equal(next(strategy._adapters()).v, drawn)  # of the task's seed

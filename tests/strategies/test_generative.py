@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from continuad.core.fit import Budget
 from continuad.core.footprint import footprint
 from continuad.errors import ContinuadError
 from continuad.models.store import load_model, save_model
-from continuad.strategies.generative import Generative
+from continuad.strategies.generative import DrawnImages, Generative
 
 TASKS = stream()
 
@@ -79,8 +80,87 @@ def test_a_reloaded_model_goes_on_the_same(tmp_path: Path) -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ContinuadError, match="steps=0"):
-        generative(steps=0)
+    for name in ("steps", "drawn", "latent"):
+        with pytest.raises(ContinuadError, match=f"generative {name}=0 must be at least 1"):
+            generative(**{name: 0})
+    assert generative(steps=1, drawn=1, latent=1).drawn == 1
+
+
+class Fixed(torch.nn.Module):
+    """Draws the same three values whatever its latent numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = torch.nn.Parameter(torch.tensor([-0.1, 0.501, 1.2]))
+        self.asked: list[torch.Tensor] = []
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        self.asked.append(latent)
+        return self.values[None, :, None, None].expand(len(latent), -1, 2, 2)
+
+
+def test_drawn_images_are_rounded_bytes_of_latent_numbers_of_their_own() -> None:
+    decoder = Fixed()
+    images = DrawnImages(decoder, 5, 6, seed=1)  # type: ignore[arg-type]
+    assert len(images) == 5
+    batch = images.__getitems__([4, 0, 4])
+    assert batch.image.dtype == torch.uint8
+    assert batch.image[:, :, 0, 0].tolist() == [[0, 128, 255]] * 3
+    assert not batch.image.requires_grad
+    assert not batch.mask.any()
+    assert not batch.label.any()
+    (latent,) = decoder.asked
+    assert latent.shape == (3, 6)
+    assert torch.equal(latent[0], latent[2])
+    assert len({tuple(row) for row in latent.tolist()}) == 2
+    DrawnImages(decoder, 5, 6, seed=2).__getitems__([4])  # type: ignore[arg-type]
+    assert not torch.equal(decoder.asked[1][0], latent[0])
+
+
+def test_pictures_of_the_generator_as_it_is_follow_it_and_frozen_ones_do_not() -> None:
+    strategy = generative()
+    now, frozen = strategy._pictures(), strategy._pictures(frozen=True)
+    before = now.__getitems__([0]).image
+    assert torch.equal(frozen.__getitems__([0]).image, before)
+    with torch.no_grad():
+        for weight in strategy.generator.decoder.parameters():
+            weight += 0.5
+    assert not torch.equal(now.__getitems__([0]).image, before)
+    assert torch.equal(frozen.__getitems__([0]).image, before)
+
+
+def test_the_generator_starts_from_its_seed_and_leaves_others_draws_alone() -> None:
+    torch.manual_seed(7)
+    first = generative(seed=3)
+    drawn = torch.rand(2)
+    torch.manual_seed(7)
+    ToyAutoencoder()
+    assert torch.equal(torch.rand(2), drawn)
+    again, other = generative(seed=3), generative(seed=4)
+    weights = [next(iter(each.generator.decoder.parameters())) for each in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_generator_takes_as_many_steps_as_asked_for_and_rests_in_evaluation_mode() -> None:
+    strategy = generative(steps=5)
+    sizes: list[int] = []
+    real = strategy.generator.loss
+
+    def note(x: torch.Tensor) -> torch.Tensor:
+        assert strategy.generator.training
+        assert 0 <= float(x.min()) <= float(x.max()) <= 1
+        sizes.append(len(x))
+        return real(x)
+
+    strategy.generator.loss = note  # type: ignore[method-assign]
+    strategy.after(TASKS[0])
+    assert sizes == [8, 4, 8, 4, 8]  # 12 images
+    assert not strategy.generator.training
+    sizes.clear()
+    strategy.after(TASKS[1])
+    assert sizes == [16, 8, 16, 8, 16]  # as many drawn ones as new
+    assert strategy.kept["tasks"].item() == 2
 
 
 def test_the_generator_learns_earlier_tasks_from_what_it_drew_before_it_moved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,3 +181,28 @@ def test_the_generator_learns_earlier_tasks_from_what_it_drew_before_it_moved(mo
     assert len(replayed) >= 16
     distance = (replayed[:, None].float() - pictures[None].float()).abs().flatten(2).amax(2).amin(1)
     assert float(distance.max()) == 0
+
+
+def test_each_task_and_seed_shows_the_generator_its_images_in_an_order_of_its_own() -> None:
+    def first_batch(index: int, seed: int) -> torch.Tensor:
+        strategy, seen = generative(steps=1, seed=seed), []
+        real = strategy.generator.loss
+        strategy.generator.loss = lambda x: seen.append(x) or real(x)  # type: ignore[method-assign, func-returns-value]
+        strategy.after(replace(TASKS[0], index=index))
+        return seen[0]
+
+    one = first_batch(0, 0)
+    assert torch.equal(first_batch(0, 0), one)
+    assert not torch.equal(first_batch(1, 0), one)
+    assert not torch.equal(first_batch(0, 1), one)
+
+
+def test_the_generator_learns_from_drawn_latent_numbers() -> None:
+    """Two looks at the same images differ by what is drawn."""
+    generator = generative().generator.eval()
+    x = torch.from_numpy(TASKS[0].train.images[:2]).float() / 255
+    found = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        found.append(float(generator.loss(x).detach()))
+    assert found[0] == found[1] != found[2]

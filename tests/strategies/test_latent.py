@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 import torch
-from toys import SIZE, stream
+from torch import Tensor, nn
+from toys import SIZE, images_of, stream
 
+from continuad.core.detector import Detector
 from continuad.core.fit import Budget
 from continuad.core.footprint import MEGABYTE, footprint
 from continuad.core.strategy import Strategy
+from continuad.core.types import ImageSet, Prediction, Task
 from continuad.detectors.cfa import Cfa
 from continuad.detectors.fastflow import FastFlow
 from continuad.detectors.stfpm import Stfpm
@@ -82,3 +87,123 @@ def test_detectors_that_learn_from_pixels_are_refused() -> None:
         Latent(Stfpm(SIZE))
     with pytest.raises(ContinuadError, match="at least 2"):
         Latent(FastFlow(**SMALL), 1)  # type: ignore[arg-type]
+
+
+class Levels(Detector):
+    """Two levels: an image's first pixel, and ten times it. The loss is w times their mean sum."""
+
+    batch_size, steps = 4, 1
+
+    def __init__(self) -> None:
+        super().__init__(32)
+        self.w = nn.Parameter(torch.ones(()))
+        self.calibrated: list[list[float]] = []
+        self.learned_from: list[float] = []
+
+    def embed(self, images: Tensor) -> list[Tensor]:
+        x = images[:, :1, :1, :1].float()
+        return [x, 10 * x]
+
+    def step(self, images: Tensor) -> Tensor:
+        return self.step_on(self.embed(images))
+
+    def step_on(self, levels: list[Tensor]) -> Tensor:
+        assert all(level.dtype == torch.float32 for level in levels)
+        assert torch.equal(10 * levels[0], levels[1])
+        self.learned_from += levels[0].flatten().tolist()
+        return self.w * (levels[0] + levels[1]).mean()
+
+    def predict_on(self, levels: list[Tensor]) -> Prediction:
+        return Prediction(levels[0].flatten(), levels[1].expand(-1, -1, 32, 32)[:, 0])
+
+    def _predict(self, images: Tensor) -> Prediction:
+        return self.predict_on(self.embed(images))
+
+    def calibrate_on(self, levels: Iterable[list[Tensor]]) -> None:
+        self.calibrated.append([value for level in levels for value in level[0].flatten().tolist()])
+
+
+def numbered(first: int, count: int) -> ImageSet:
+    images = images_of(0, count, defects=False, seed=0, size=32)
+    images.images[:] = torch.arange(first, first + count).view(-1, 1, 1, 1).numpy()
+    return images
+
+
+def numbers(index: int, train: int, val: int) -> Task:
+    """Train images hold 100 t, 100 t + 1, ..., val images 100 t + 50, ..."""
+    return Task(index, f"t{index}", numbered(100 * index, train), numbered(100 * index + 50, val), numbered(0, 1))
+
+
+def kept(strategy: Latent, part: str, task: int) -> list[float]:
+    first, second = (strategy.kept[f"{part}/{task}/{level}"] for level in (0, 1))
+    assert first.dtype == torch.float16
+    assert torch.equal(second, 10 * first)
+    return first.flatten().tolist()
+
+
+def test_shares_shrink_as_tasks_come_and_a_tenth_of_each_is_val_images() -> None:
+    """40 exemplars: at first 36 of the 40 train images and 4 val images, then 18 and 2 of each of two tasks."""
+    strategy = Latent(Levels(), 40)
+    strategy.learn(numbers(0, 40, 5))
+    first = kept(strategy, "learned", 0), kept(strategy, "val", 0)
+    assert [len(part) for part in first] == [36, 4]
+    assert set(first[0]) < set(range(40))
+    assert len(set(first[0])) == 36
+    assert set(first[1]) < set(range(50, 55))
+    strategy.learn(numbers(1, 40, 5))
+    assert (kept(strategy, "learned", 0), kept(strategy, "val", 0)) == (first[0][:18], first[1][:2])
+    assert [len(kept(strategy, part, 1)) for part in ("learned", "val")] == [18, 2]
+    storage = strategy.kept["learned/0/0"].untyped_storage().nbytes()
+    assert storage == 18 * 2  # what was cut off is let go
+
+
+def test_a_small_task_is_kept_whole_and_leaves_its_share_to_val_images_and_others() -> None:
+    strategy = Latent(Levels(), 100)
+    strategy.learn(numbers(0, 3, 2))
+    assert sorted(kept(strategy, "learned", 0)) == [0, 1, 2]
+    assert sorted(kept(strategy, "val", 0)) == [50, 51]
+
+
+def test_thresholds_and_calibration_rest_on_the_val_images_of_all_tasks() -> None:
+    strategy = Latent(Levels(), 300)
+    strategy.learn(numbers(0, 6, 5))
+    strategy.learn(numbers(1, 6, 5))
+    assert sorted(strategy.detector.calibrated[-1]) == [*range(50, 55), *range(150, 155)]  # type: ignore[union-attr, index, operator, type-var]
+    assert strategy.thresholds(0) == (520, 540, 54)  # type: ignore[comparison-overlap]
+    assert strategy.thresholds(1) == (1520, 1540, 154)
+    assert strategy.thresholds() == (1020, 1540, 154)
+
+
+def test_a_step_draws_as_many_exemplars_as_there_are_new_images_from_all_tasks_alike() -> None:
+    strategy = Latent(Levels(), 300)
+    assert strategy.penalty(torch.zeros(4, 3, 32, 32)) == 0.0
+    strategy.learn(numbers(0, 9, 1))
+    strategy.learn(numbers(1, 9, 1))
+    torch.manual_seed(0)
+    seen: list[float] = []
+    for _ in range(200):
+        strategy.detector.learned_from = []
+        loss = strategy.penalty(torch.zeros(4, 3, 32, 32))
+        found: list[float] = strategy.detector.learned_from  # type: ignore[assignment]
+        assert len(set(found)) == 4
+        w = float(strategy.detector.w.detach())  # type: ignore[operator, union-attr]
+        assert float(torch.as_tensor(loss).detach()) == pytest.approx(w * 11 * sum(found) / 4)
+        seen += found
+    assert set(seen) == {*range(9), *range(100, 109)}
+    assert sum(value < 50 for value in seen) == pytest.approx(400, abs=60)
+
+
+def test_the_fewest_exemplars_are_one_to_learn_and_one_val_image() -> None:
+    strategy = Latent(Levels(), 2)
+    strategy.learn(numbers(0, 6, 5))
+    assert [len(kept(strategy, part, 0)) for part in ("learned", "val")] == [1, 1]
+
+
+def test_each_task_and_seed_draws_exemplars_of_its_own() -> None:
+    found = []
+    for index, seed in ((0, 0), (0, 0), (1, 0), (0, 1)):
+        strategy = Latent(Levels(), 10, seed=seed)
+        strategy.learn(numbers(index, 40, 5))
+        found.append([value - 100 * index for value in kept(strategy, "learned", index)])
+    assert found[0] == found[1]
+    assert len({tuple(each) for each in found}) == 3

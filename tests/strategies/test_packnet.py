@@ -107,3 +107,75 @@ def test_killed_before_or_after_pruning_ends_the_same(
     images = torch.from_numpy(TASKS[1].test.images)
     assert torch.equal(whole.predict(images, 1).map, broken.predict(images, 1).map)
     assert torch.equal(whole.kept["owner/decode.weight"], broken.kept["owner/decode.weight"])
+
+
+def prepared(steps: int) -> PackNet:
+    """About to learn the first task, with all weights of the encoder's kernel at 1."""
+    strategy = PackNet(ToyAutoencoder(), share=0.5)
+    strategy.budget = Budget(steps=steps)
+    with torch.no_grad():
+        strategy.detector.get_parameter("encode.0.weight").fill_(1.0)
+    strategy.before(TASKS[0])
+    return strategy
+
+
+@pytest.mark.parametrize(("steps", "pruned_after"), [(8, 4), (9, 4), (1, 1), (2, 1)])
+def test_half_of_the_weights_are_cut_at_half_of_the_steps(steps: int, pruned_after: int) -> None:
+    strategy = prepared(steps)
+    weight = strategy.detector.get_parameter("encode.0.weight")
+    for step in range(1, steps + 1):
+        with torch.no_grad():
+            weight += torch.linspace(0.5, 1, 288).view_as(weight)
+        strategy.on_step()
+        owner = strategy.kept["owner/encode.0.weight"]
+        if step < pruned_after:
+            assert (owner == -1).all()
+            assert (weight != 0).all()
+        else:
+            assert (owner.flatten() == 0).tolist() == [False] * 144 + [True] * 144  # the largest
+            assert not weight.flatten()[:144].any()
+            assert (weight.flatten()[144:] > 1).all()
+
+
+def test_a_step_moves_neither_earlier_tasks_weights_nor_those_that_were_cut() -> None:
+    strategy = taught(1)
+    strategy.budget = Budget(steps=4)
+    strategy.before(TASKS[1])
+    weight, owner = strategy.detector.get_parameter("encode.0.weight"), strategy.kept["owner/encode.0.weight"]
+    mine, before = owner == 0, weight.detach().clone()
+    assert not before[~mine].any()
+    with torch.no_grad():
+        weight += 1
+    strategy.on_step()
+    assert torch.equal(weight[mine], before[mine])
+    assert (weight[~mine] == 1).all()
+    for _ in range(3):
+        strategy.on_step()
+    claimed = strategy.kept["owner/encode.0.weight"] == 1
+    assert int(claimed.sum()) == 72
+    assert (weight[claimed] == 1).all()
+    assert not weight[strategy.kept["owner/encode.0.weight"] == -1].any()
+
+
+def test_epochs_are_halved_in_steps() -> None:
+    """12 images in batches of 4 are 3 steps an epoch: 2 epochs are 6 steps, pruned after 3. By default 12 steps."""
+    strategy = PackNet(ToyAutoencoder())
+    strategy.budget = Budget(epochs=2)
+    strategy.before(TASKS[0])
+    assert strategy.prune_at == 3
+    strategy.budget = Budget()
+    strategy.before(TASKS[0])
+    assert strategy.prune_at == 6
+
+
+def test_matrices_are_owned_and_vectors_are_each_tasks_own() -> None:
+    detector = ToyAutoencoder()
+    detector.head = torch.nn.Linear(4, 4)
+    assert set(PackNet(detector)._matrices()) == {"encode.0.weight", "decode.weight", "head.weight"}
+
+
+def test_a_share_lies_above_0_and_not_above_1() -> None:
+    assert PackNet(ToyAutoencoder(), share=1.0).share == 1
+    for share in (0.0, -0.5, 1.1):
+        with pytest.raises(ContinuadError, match=f"packnet share={share} must lie above 0 and not above 1"):
+            PackNet(ToyAutoencoder(), share=share)

@@ -115,6 +115,8 @@ def test_replay_calibrates_on_all_tasks() -> None:
 def test_multitask_shows_all_images_so_far_and_starts_again() -> None:
     strategy = Multitask(padim())
     assert [len(t.train) for t in strategy.view(TASKS)] == [12, 24, 36]
+    assert [len(t.val) for t in strategy.view(TASKS)] == [4, 8, 12]
+    assert [sorted(strategy.val(t)) for t in strategy.view(TASKS)] == [[0], [0, 1], [0, 1, 2]]
     assert float(taught(strategy, 2).detector.stats["count"]) == 24
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toys import SIZE, images_of, stream
+from toys import SIZE, ToyAutoencoder, images_of, ready, stream
 
 from continuad.core.batches import in_order
-from continuad.core.types import Task
+from continuad.core.types import LearnedTask, Prediction, Task
 from continuad.detectors.padim import Padim
 from continuad.detectors.patchcore import PatchCore
-from continuad.strategies._pooled import PooledTaskInference
+from continuad.errors import ContinuadError
+from continuad.strategies._pooled import Nearest, PooledTaskInference, pooled
 from continuad.strategies.pertask import PerTask
 from continuad.vision.backbones import Backbone
 
@@ -82,3 +83,108 @@ def test_predictions_work_in_inference_mode_and_learning_goes_on_after_them() ->
     with torch.inference_mode(False):
         assert torch.equal(strategy.predict(x).map, inside.map)
         strategy.learn(TASKS[1])
+
+
+def test_the_nearest_task_by_hand() -> None:
+    """Two features. Deviations within tasks are sqrt((1 + 7) / 2) = 2 and sqrt((0 + 2) / 2) = 1: task 3 lies at
+    (0, 0), task 5 at (4, 0) on that scale. Their farthest val images lie 2 and 0.5 away."""
+    inference = PooledTaskInference()
+    rows = {
+        "5/mean": [8.0, 0.0],
+        "5/variance": [7.0, 2.0],
+        "5/val": [[8.0, 0.5], [8.0, 0.0]],
+        "3/mean": [0.0, 0.0],
+        "3/variance": [1.0, 0.0],
+        "3/val": [[0.0, 0.0], [4.0, 0.0], [0.0, -1.0]],
+    }
+    for name, value in rows.items():
+        inference.kept[name] = torch.tensor(value)
+    assert inference.known() == [3, 5]
+    found = inference(torch.tensor([[2.0, 0.0], [8.0, 3.0], [0.0, 4.0]]))
+    assert found.task.tolist() == [3, 5, 3]
+    assert found.distance.tolist() == pytest.approx([1 / 2, 3 / 0.5, 4 / 2], rel=1e-5)
+
+
+def test_a_task_is_remembered_by_mean_variance_and_its_val_images() -> None:
+    inference = PooledTaskInference()
+    train, val = TASKS[0].train, TASKS[0].val
+    inference.learn(4, in_order(train, 5), in_order(val, 3))
+    z = inference.embed(torch.from_numpy(train.images)).numpy()
+    np.testing.assert_allclose(inference.kept["4/mean"], z.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(inference.kept["4/variance"], z.var(0), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(inference.kept["4/val"], inference.embed(torch.from_numpy(val.images)))
+    assert {value.dtype for value in inference.kept.under("4/").values()} == {torch.float32}
+
+
+def test_every_level_counts_by_the_mean_of_its_channels() -> None:
+    levels = [torch.tensor([[[[1.0, 3.0]], [[5.0, 5.0]]]]), torch.tensor([[[[2.0], [4.0]]]])]
+    assert pooled(levels).tolist() == [[2, 5, 3]]
+
+
+class Knowing(PerTask):
+    """Two learned tasks whose thresholds are given; what the pooled features say is set by hand."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(ready(ToyAutoencoder()), **options)  # type: ignore[arg-type]
+        for task, (centre, pixel, image, bias) in enumerate([(0.0, 0.5, 0.25, 0.0), (1.0, 3.0, 5.0, 1.0)]):
+            with torch.no_grad():
+                self.detector.decode.bias += bias  # type: ignore[operator, union-attr]
+            self.snapshots.keep(task)
+            self.calibration.kept[str(task)] = torch.tensor([centre, pixel, image])
+            self.calibration.kept["all"] = torch.tensor([9.0, 10.0, 11.0])
+            self.tasks.append(LearnedTask(task, f"t{task}"))
+        self.found = Nearest(torch.tensor([1, 0, 1]), torch.tensor([2.0, 0.5, 2.5]))
+        self.pooled.forward = lambda _: self.found  # type: ignore[method-assign]
+
+
+IMAGES = torch.from_numpy(np.concatenate([task.test.images[:1] for task in TASKS]))
+
+
+def raw(strategy: PerTask, task: int) -> Prediction:
+    return strategy.snapshot(task).predict(IMAGES)
+
+
+def test_predictions_are_put_on_the_scale_of_their_tasks() -> None:
+    """0 is the centre and 1 the threshold: (x - 0) / 0.5 for task 0's maps, (x - 1) / (3 - 1) for task 1's."""
+    strategy = Knowing()
+    found, maps, scores = strategy.predict(IMAGES), [raw(strategy, t).map for t in (0, 1)], raw(strategy, 1).score
+    torch.testing.assert_close(found.map, torch.stack([(maps[1][0] - 1) / 2, maps[0][1] / 0.5, (maps[1][2] - 1) / 2]))
+    torch.testing.assert_close(found.score[[0, 2]], (scores[[0, 2]] - 1) / 4)
+    assert found.task.tolist() == [1, 0, 1]  # type: ignore[union-attr]
+    given = strategy.predict(IMAGES, "t1")
+    torch.testing.assert_close(given.map, (maps[1] - 1) / 2)
+    assert given.task.tolist() == [1, 1, 1]  # type: ignore[union-attr]
+    assert strategy.thresholds(1) == strategy.thresholds() == (0.0, 1.0, 1.0)
+
+
+def test_an_image_is_rejected_beyond_the_distance_and_not_at_it() -> None:
+    strategy = Knowing(reject=2.0)
+    assert strategy.predict(IMAGES).task.tolist() == [1, 0, -1]  # type: ignore[union-attr]
+    torch.testing.assert_close(strategy.predict(IMAGES).map, Knowing().predict(IMAGES).map)  # scored all the same
+    assert strategy.predict(IMAGES, 0).task.tolist() == [0, 0, 0]  # type: ignore[union-attr]
+    assert strategy.task_distance(IMAGES).tolist() == [2.0, 0.5, 2.5]
+    assert strategy.infer_task(IMAGES).tolist() == [1, 0, 1]
+
+
+def test_the_lowest_map_is_asked_for_by_name_or_as_the_strategys_own_way() -> None:
+    lowest = torch.stack([raw(Knowing(), t).map.flatten(1).sum(1) for t in (0, 1)]).argmin(0).tolist()
+    assert lowest != [1, 0, 1]
+    assert Knowing().infer_task(IMAGES, "lowest").tolist() == lowest
+    own = Knowing(task_inference="lowest")
+    assert own.infer_task(IMAGES).tolist() == own.predict(IMAGES).task.tolist() == lowest  # type: ignore[union-attr]
+    assert own.infer_task(IMAGES, "pooled").tolist() == [1, 0, 1]
+
+
+def test_options_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ContinuadError, match="pertask task_inference 'best' is not known; use pooled or lowest"):
+        PerTask(ToyAutoencoder(), "best")  # type: ignore[arg-type]
+    with pytest.raises(ContinuadError, match=r"pertask can only reject .* with task_inference=pooled"):
+        PerTask(ToyAutoencoder(), "lowest", reject=2.0)
+
+
+def test_images_of_another_size_and_questions_before_learning_are_refused() -> None:
+    with pytest.raises(ContinuadError, match="images are 32 x 64, but the model learned 64 x 64"):
+        Knowing().predict(IMAGES[:, :, :32], 0)
+    for ask in (PerTask(ToyAutoencoder()).infer_task, PerTask(ToyAutoencoder()).task_distance):
+        with pytest.raises(ContinuadError, match="not trained yet"):
+            ask(IMAGES)
