@@ -160,7 +160,7 @@ class Editing(Naive):
 def test_a_strategy_that_edits_gradients_refuses_detectors_without_any() -> None:
     assert Editing.refuses(ToyAutoencoder) is None
     assert Naive.refuses(MeanImage) is None
-    with pytest.raises(ContinuadError, match="edits gradients, and the detector learns by statistics and has none"):
+    with pytest.raises(ContinuadError, match="needs a loss to descend, and the detector learns by statistics"):
         Editing(MeanImage(SIZE))
 
 
@@ -179,9 +179,9 @@ def test_what_a_strategy_does_by_default() -> None:
     assert strategy.thresholds(1) == strategy.thresholds() != strategy.thresholds(0)
 
 
-def test_the_next_free_number_lies_above_all_that_are_taken() -> None:
+def test_numbers_rise_in_the_order_of_learning() -> None:
     strategy = Naive(ToyAutoencoder())
     strategy.budget = Budget(steps=1)
     for index, name in ((5, "a"), (2, "b"), (5, "c"), (3, "d")):
         strategy.learn(replace(TASKS[0], index=index, name=name))
-    assert [(task.index, task.name) for task in strategy.tasks] == [(5, "a"), (2, "b"), (6, "c"), (3, "d")]
+    assert [(task.index, task.name) for task in strategy.tasks] == [(5, "a"), (6, "b"), (7, "c"), (8, "d")]

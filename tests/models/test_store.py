@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,61 @@ def test_a_model_made_or_loaded_in_inference_mode_learns_on(tmp_path: Path) -> N
         each.learn(two)
     images = torch.from_numpy(one.test.images)
     assert torch.equal(strategy.predict(images).map, again.predict(images).map)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {"name": "combined:evil:Cls", "options": {}},
+        {"name": "combined", "options": {"strategies": "combined:evil:Cls"}},
+        {"name": "combined", "options": {"strategies": "ewc+combined:evil:Cls"}},
+        {"name": "evil:Cls:300", "options": {}},
+    ],
+)
+def test_no_way_of_writing_a_strategy_gets_past_trust(strategy: dict[str, object], tmp_path: Path) -> None:
+    made = Naive(Padim(image_size=32, channels=4))
+    made.learn(stream(1, size=32)[0])
+    save_model(made, tmp_path)
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    manifest["strategy"] |= strategy
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ContinuadError, match="not part of continuad"):
+        load_model(tmp_path)
+
+
+def test_saving_removes_no_file_but_its_own(tmp_path: Path) -> None:
+    others = tmp_path / "resnet18.safetensors"
+    others.write_bytes(b"weights of somebody else")
+    strategy = Naive(Padim(image_size=32, channels=4))
+    for task in stream(3, size=32):
+        strategy.learn(task)
+        save_model(strategy, tmp_path)
+    assert others.read_bytes() == b"weights of somebody else"
+
+
+def test_what_cannot_be_gone_back_to_is_not_gone_back_to(tmp_path: Path) -> None:
+    strategy = Naive(Padim(image_size=32, channels=4))
+    one, two = stream(2, size=32)
+    strategy.learn(one)
+    save_model(strategy, tmp_path)
+    strategy.learn(two)
+    save_model(strategy, tmp_path)
+    save_model(strategy, tmp_path)  # nothing new: the version before stays that of one task
+    undo_save(tmp_path)
+    assert [task.name for task in load_model(tmp_path)[0].tasks] == ["zebra"]
+    save_model(strategy, tmp_path)
+    (tmp_path / "previous.json").write_text("")
+    with pytest.raises(ContinuadError, match="no version before"):
+        undo_save(tmp_path)
+    assert len(load_model(tmp_path)[0].tasks) == 2
+    (tmp_path / MANIFEST).write_text("{")
+    save_model(strategy, tmp_path)  # damage does not become the version before
+    assert len(load_model(tmp_path)[0].tasks) == 2
+
+
+def test_a_task_without_images_is_refused() -> None:
+    task = stream(1, size=32)[0]
+    empty = task.train.subset([])
+    for part in ({"train": empty}, {"val": empty}):
+        with pytest.raises(ContinuadError, match=r"has no (train|val) images"):
+            Naive(Padim(image_size=32, channels=4)).learn(replace(task, **part))

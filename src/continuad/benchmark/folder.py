@@ -13,7 +13,7 @@ from continuad.core.checkpoint import Checkpoint
 from continuad.core.strategy import Strategy
 from continuad.errors import ContinuadError
 from continuad.files import replace_file
-from continuad.models.store import MANIFEST, load_into, save_model
+from continuad.models.store import MANIFEST, load_into, read_manifest, save_model
 
 ROWS = "rows.json"  # all rows of the run, finished or not
 HALF = "half.safetensors"  # the task that is being learned
@@ -36,6 +36,10 @@ class RunFolder:
     def begun(self) -> bool:
         """Whether a model lies here to go on with."""
         return (self.path / MANIFEST).exists()
+
+    def learned(self) -> list[str]:
+        """Names of the tasks that the model here has learned, in order; none where there is no model."""
+        return [task["name"] for task in read_manifest(self.path)["tasks"]] if self.begun else []
 
     def finished(self) -> bool:
         """Whether this very run is finished.

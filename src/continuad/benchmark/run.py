@@ -87,7 +87,8 @@ def run(
     walk = Walk(stream, protocol, order, examples, notify, store or FeatureStore())
     label = label or name_of(strategy)
     folder = walk.folder(strategy, label, into) if into else None
-    if (names := learned_names(strategy)) and not (folder and folder.begun):
+    names = learned_names(strategy)
+    if names and (folder is None or folder.learned() != names):
         raise ContinuadError(
             f"this strategy has learned {', '.join(names)} already and a run begins untrained; make the strategy "
             "anew, or teach it further with strategy.learn(task)"

@@ -50,6 +50,8 @@ def run_settings(settings: Settings, out: Path, keep_models: bool, estimate: boo
         refuse_learned(discover_all(settings.open_set), products)
     folder = ResultsFolder(settings, out, [product.name for product in products])
     folder.note(f"{pair} does not apply: {reason}" for pair, reason in refused.items())
+    for pair, reason in refused.items():
+        say(f"left out: {pair}: {reason}")
     for line in outlook(settings, grid, products, sizes, measured=estimate):
         say(line)
     diverged = _run(folder, folders, grid, len(sizes), keep_models)

@@ -54,7 +54,7 @@ class Strategy(nn.Module):
     def refuses(cls, detector: type[Detector]) -> str | None:
         """Why this strategy cannot serve that kind of detector, or None when it can."""
         if cls.needs_gradients and detector.learns_by != "gradient":
-            return "the strategy edits gradients, and the detector learns by statistics and has none"
+            return "the strategy needs a loss to descend, and the detector learns by statistics"
         return None
 
     def view(self, stream: Sequence[Task]) -> Sequence[Task]:
@@ -161,8 +161,15 @@ class Strategy(nn.Module):
         """
         return self.calibration.thresholds(task)
 
+    def _refuse_untrained(self) -> None:
+        if not self.tasks:
+            raise ContinuadError("the model is not trained yet: learn a task first")
+
     def _placed(self, task: Task) -> Task:
         """The task with a number of its own."""
+        for what, images in (("train", task.train), ("val", task.val)):
+            if not len(images):
+                raise ContinuadError(f"'{task.name}' has no {what} images: give at least one good image for each")
         taken = {known.index: known.name for known in self.tasks}
         if task.name in taken.values():
             raise ContinuadError(f"'{task.name}' has been learned already; give new images of it another name")
@@ -174,8 +181,7 @@ class Strategy(nn.Module):
         found = [known.index for known in self.tasks if task in (known.index, known.name)]
         if task is None or found:
             return found[0] if found else None
-        if not self.tasks:
-            raise ContinuadError("the model is not trained yet: learn a task first")
+        self._refuse_untrained()
         names = ", ".join(f"{known.index} {known.name}" for known in self.tasks)
         raise ContinuadError(f"there is no task '{task}'; learned are {names}")
 

@@ -78,17 +78,28 @@ def save_model(strategy: Strategy, folder: Path | str, extra: dict[str, Any] | N
             "tensors": places,
             "extra": extra or {},
         }
-        if (folder / MANIFEST).exists():
-            before = (folder / MANIFEST).read_bytes()
-            replace_file(folder / PREVIOUS, lambda new: new.write_bytes(before))
-            files |= _files_of(folder / PREVIOUS)
-        replace_file(folder / MANIFEST, lambda new: new.write_text(json.dumps(manifest, indent=1), encoding="utf-8"))
+        named = _files_of(folder / MANIFEST) | _files_of(folder / PREVIOUS)
+        _replace_manifest(folder, json.dumps(manifest, indent=1))
     except (OSError, safetensors.SafetensorError) as error:
         raise ContinuadError(
             f"cannot save the model in {folder}: {error}. Free space or choose another folder"
         ) from error
-    for stale in set(folder.glob("*.safetensors")) - {folder / f for f in files}:
-        stale.unlink()
+    for stale in named - files - _files_of(folder / PREVIOUS):  # only what earlier versions named: others' files stay
+        (folder / stale).unlink(missing_ok=True)
+
+
+def _replace_manifest(folder: Path, text: str) -> None:
+    """The new manifest in place of the one that is there, which becomes the previous one if it can be read. All is
+    written before anything is put in place, so a full disk changes neither."""
+    now, coming = folder / MANIFEST, folder / f"{MANIFEST}.new"
+    try:
+        coming.write_text(text, encoding="utf-8")
+        if _files_of(now) and now.read_text(encoding="utf-8") != text:
+            before = now.read_bytes()
+            replace_file(folder / PREVIOUS, lambda new: new.write_bytes(before))
+        os.replace(coming, now)
+    finally:
+        coming.unlink(missing_ok=True)
 
 
 def undo_save(folder: Path | str) -> None:
@@ -98,15 +109,20 @@ def undo_save(folder: Path | str) -> None:
         ContinuadError: there is no version before.
     """
     folder = Path(folder)
-    if not (folder / PREVIOUS).exists():
+    files = _files_of(folder / PREVIOUS)
+    if not files or not all((folder / file).is_file() for file in files):
         raise ContinuadError(f"{folder} holds no version before this one")
     os.replace(folder / PREVIOUS, folder / MANIFEST)
 
 
 def _files_of(manifest: Path) -> set[str]:
-    """The tensor files that a manifest names."""
-    places = json.loads(manifest.read_text(encoding="utf-8")).get("tensors", {})
-    return {place["file"] for place in places.values()}
+    """The tensor files that a manifest names; none where there is no sound one."""
+    try:
+        found = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return set()
+    sound = isinstance(found, dict) and is_sound(found)
+    return {place["file"] for place in found["tensors"].values()} if sound else set()
 
 
 def load_model(folder: Path | str, trust: Sequence[str] = ()) -> tuple[Strategy, dict[str, Any]]:
@@ -123,14 +139,19 @@ def load_model(folder: Path | str, trust: Sequence[str] = ()) -> tuple[Strategy,
     folder = Path(folder)
     manifest = read_manifest(folder)
     detector, strategy = manifest["detector"], manifest["strategy"]
-    written = [strategy["name"], strategy["options"].get("strategies", "")]
-    asked = [split_value(part)[0] for text in written for part in text.split("+")]
-    _refuse_untrusted(folder, [detector["name"].removeprefix(PREFIX), *asked], trust)
+    members = str(strategy["options"].get("strategies", ""))
+    _refuse_untrusted(folder, [detector["name"].removeprefix(PREFIX), strategy["name"], *_heads(members)], trust)
     made = make_strategy(
         strategy["name"], make_detector(detector["name"], **detector["options"]), **strategy["options"]
     )
     made.calibration.rule, made.budget = parse_rule(manifest["threshold"]), Budget(**strategy["budget"])
     return made, load_into(made, folder)
+
+
+def _heads(members: str) -> list[str]:
+    """What the members of a combination are called, each whole where it is not a plain name with options."""
+    parts = [part for part in members.split("+") if part]
+    return [part if (head := split_value(part)[0]) == "combined" else head for part in parts]
 
 
 def _refuse_untrusted(folder: Path, names: Sequence[str], trust: Sequence[str]) -> None:
@@ -139,7 +160,7 @@ def _refuse_untrusted(folder: Path, names: Sequence[str], trust: Sequence[str]) 
         if ":" in name and name not in trust:
             raise ContinuadError(
                 f"the model in {folder} asks for the class {name}, which is not part of continuad. If you know and "
-                f'trust it, say so: --trust {name}, or load_model(..., trust=["{name}"])'
+                f'trust it, say so: load_model(..., trust=["{name}"])'
             )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from continuad.core.batches import in_order
-from continuad.core.detector import Detector, Embeds, check_size, check_trained
+from continuad.core.detector import Detector, Embeds, check_size
 from continuad.core.strategy import Strategy
 from continuad.core.thresholds import Thresholds, standardise
 from continuad.core.types import Prediction, Task
@@ -55,7 +55,7 @@ class TaskInferring(Strategy):
 
     def nearest(self, images: Tensor) -> Nearest:
         """Nearest task and distance of uint8 images (B, 3, H, W)."""
-        check_trained(self.detector)
+        self._refuse_untrained()
         return Nearest(*self.pooled(self.pooled.embed(images)))
 
     def thresholds(self, task: int | None = None) -> Thresholds:
@@ -63,7 +63,7 @@ class TaskInferring(Strategy):
         return Thresholds(0.0, 1.0, 1.0)
 
     def _predict(self, images: Tensor, task: int | None) -> Prediction:
-        check_trained(self.detector)
+        self._refuse_untrained()
         check_size(self.detector, images)
         levels = self._shared_levels(images)
         if task is None:
