@@ -201,9 +201,9 @@ def test_a_strategy_that_has_learned_something_begins_no_run(tmp_path: Path) -> 
     rows = run(stream(2), learned, tmp_path / "kept")
     assert learned_names(learned) == ["zebra", "chess"]
     pd.testing.assert_frame_equal(run(stream(2), learned, tmp_path / "kept"), rows)
+    other = Naive(padim())
+    other.learn(stream()[2])
     with pytest.raises(ContinuadError, match="has learned egg already"):  # what it knows is not replaced either
-        other = Naive(padim())
-        other.learn(stream()[2])
         run(stream(2), other, tmp_path / "kept")
 
 
