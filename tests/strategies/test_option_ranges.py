@@ -68,7 +68,15 @@ def test_options_have_these_values_when_nothing_is_said(kind: type[Strategy], ex
 
 @pytest.mark.parametrize(("kind", "expected"), DEFAULTS)
 def test_options_that_are_given_arrive(kind: type[Strategy], expected: dict[str, object]) -> None:
-    other = {"coding": "png", "task_inference": "lowest", "reject": None, "width": 0.25, "share": 0.75, "rank": 3}
+    other = {
+        "coding": "png",
+        "task_inference": "lowest",
+        "reject": None,
+        "width": 0.25,
+        "share": 0.75,
+        "rank": 3,
+        "decay": 0.5,
+    }
     given = {name: other.get(name, 7) for name in expected}
     strategy = around(kind, seed=5, **given)
     assert {name: getattr(strategy, name) for name in expected} == given
