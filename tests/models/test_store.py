@@ -261,3 +261,14 @@ def test_a_task_without_images_is_refused() -> None:
     for part in ({"train": empty}, {"val": empty}):
         with pytest.raises(ContinuadError, match=r"has no (train|val) images"):
             Naive(Padim(image_size=32, channels=4)).learn(replace(task, **part))
+
+
+def test_trust_is_a_list_of_whole_names(tmp_path: Path) -> None:
+    """A text would be searched for parts: "my_toys:ToyAutoencoderTwin" holds the name of another class."""
+    strategy = Naive(ToyAutoencoder())
+    strategy.learn(stream(1)[0])
+    save_model(strategy, tmp_path)
+    with pytest.raises(ContinuadError, match="give a list of classes"):
+        load_model(tmp_path, trust="my_toys:ToyAutoencoderTwin")
+    with pytest.raises(ContinuadError, match="not part of continuad"):
+        load_model(tmp_path, trust=["my_toys:ToyAutoencoderTwin"])

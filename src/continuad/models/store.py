@@ -136,6 +136,8 @@ def load_model(folder: Path | str, trust: Sequence[str] = ()) -> tuple[Strategy,
         ContinuadError: no model there, another format, damaged files, other backbone weights, or a class that is not
             trusted.
     """
+    if isinstance(trust, str):
+        raise ContinuadError(f'trust is the text {trust!r}; give a list of classes, such as trust=["{trust}"]')
     folder = Path(folder)
     manifest = read_manifest(folder)
     detector, strategy = manifest["detector"], manifest["strategy"]
