@@ -11,12 +11,14 @@ import numpy as np
 
 from continuad.core.batches import in_order
 from continuad.core.strategy import InfersTask, Strategy
-from continuad.core.types import Task
+from continuad.core.types import NONE, Task
 from continuad.metrics.image import f1_from_counts, image_metrics
 from continuad.metrics.pixel import pixel_metrics
 from continuad.vision.feature_cache import FeatureStore, remembering
 
 LARGE = 2**30  # bytes of maps of one product that are held in memory
+RATES = {"1pct": 0.01, "5pct": 0.05}  # of false alarms, at which verdicts are measured whatever the rule's own
+NOT_DECIDED = np.zeros(0, bool), np.zeros(0, bool)
 Values = dict[str, float]
 
 
@@ -43,28 +45,48 @@ def evaluate(
     *,
     learned: bool = True,
     task_given: bool | None = None,
-    per_task_thresholds: bool = True,
 ) -> tuple[Values, Outcome]:
     """Predict a product's test images and measure the predictions.
 
-    Strategies that infer the task are measured with the true task given, too ("oracle_..."): the difference is
-    what wrong inference costs.
+    Every strategy is measured by one set of rules. Under its plain name a value is that of a strategy that is not given
+    the product, unless it needs it: verdicts then rest on the thresholds of the task it infers, or on those for
+    everything where it infers none. As "oracle_..." it is that with the product given, for predictions and thresholds.
 
     Args:
         task: the product; its index is the task it is learned in.
         store: where features of the images are kept for the next time.
         learned: false for a task still to come, which cannot be given.
         task_given: the strategy is given the true task, and nothing is inferred; None: if it needs it.
-        per_task_thresholds: verdicts rest on the thresholds of the task, not on those for everything.
 
     Returns:
-        Values by the metric's name, those that `measure` can take; and the predictions behind them.
+        Values by the metric's name, those that can be measured; and the predictions behind the plain ones.
     """
     task_given = strategy.needs_task if task_given is None else task_given
     given = task.index if task_given else None
+    scores, maps, tasks = _predictions(strategy, task, given, store)
+    ranked = _ranked(scores, maps, task)
+    values, outcome = _verdicts(strategy, task, Outcome(scores, maps, tasks, *NOT_DECIDED), given)
+    values |= ranked
+    if given is not None or not learned:
+        return values, outcome
+    if tasks is None or (tasks == task.index).all():
+        oracle = ranked | _verdicts(strategy, task, outcome, task.index)[0]
+    else:
+        oracle = evaluate(strategy, task, store, task_given=True)[0]
+    values |= {f"oracle_{name}": value for name, value in oracle.items()}
+    if tasks is not None:
+        values["task_accuracy"] = float((tasks == task.index).mean())
+        values["unknown_rate"] = float((tasks == NONE).mean())
+    return values, outcome
+
+
+def _predictions(
+    strategy: Strategy, task: Task, given: int | None, store: FeatureStore | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Scores, maps and inferred tasks, if any, of the test images."""
     scores = np.empty(len(task.test), np.float32)
     maps = _room((len(task.test), *task.test.images.shape[-2:]))
-    tasks = np.full(len(task.test), -1)
+    tasks = np.full(len(task.test), NONE)
     inferred, done = False, 0
     with remembering(store):
         for batch in in_order(task.test, strategy.detector.batch_size):
@@ -74,23 +96,53 @@ def evaluate(
             if found.task is not None:
                 inferred, tasks[at] = True, found.task.cpu().numpy()
             done = at.stop
-    flagged, decided = _verdicts(strategy, scores, maps, task.index if per_task_thresholds else None)
-    outcome = Outcome(scores, maps, tasks if inferred else None, flagged, decided)
-    values = measure(outcome, task)
-    if not inferred or task_given or not learned:
-        return values, outcome
-    right = tasks == task.index
-    oracle = values if right.all() else evaluate(strategy, task, store, task_given=True)[0]
-    values = values | {f"oracle_{name}": value for name, value in oracle.items()}
-    values["task_accuracy"] = float(right.mean())
-    return values, outcome
+    return scores, maps, tasks if inferred else None
 
 
-def _verdicts(
-    strategy: Strategy, scores: np.ndarray, maps: np.ndarray, task: int | None
+def _verdicts(strategy: Strategy, task: Task, found: Outcome, given: int | None) -> tuple[Values, Outcome]:
+    """What verdicts by the thresholds of a given task, or else the strategy's own, are worth; and the outcome."""
+    truth, known = task.test.labels, task.test.mask_known
+    flagged, decided = _decide(strategy, found, given)
+    promised = strategy.thresholds(given if found.tasks is None else task.index).rate
+    values = {"image_f1": _f1(flagged, truth), "image_fpr_promised": promised}
+    values |= {"image_fpr": _share(flagged[~truth]), "image_recall": _share(flagged[truth])}
+    for name, rate in RATES.items():
+        at, _ = _decide(strategy, found, given, rate)
+        values |= {f"image_fpr_{name}": _share(at[~truth]), f"image_recall_{name}": _share(at[truth])}
+    if task.test.masks[known].any():
+        values["pixel_f1"] = _f1(decided[known], task.test.masks[known])
+    return _finite(values), found._replace(flagged=flagged, decided=decided)
+
+
+def _decide(
+    strategy: Strategy, found: Outcome, given: int | None, rate: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) bool anomalous and (N, H, W) bool defective by the thresholds of a task, or None: of everything."""
-    return strategy.calibration.rule.decide(scores, maps, strategy.thresholds(task))
+    """(N,) bool anomalous and (N, H, W) bool defective, each image by the thresholds of the task it is taken for."""
+    rule = strategy.calibration.rule
+    if given is not None or found.tasks is None:
+        return rule.decide(found.scores, found.maps, strategy.thresholds(given, rate))
+    flagged, decided = np.zeros(len(found.scores), bool), np.zeros(found.maps.shape, bool)
+    for owner in np.unique(found.tasks):
+        at = found.tasks == owner
+        thresholds = strategy.thresholds(None if owner == NONE else int(owner), rate)
+        flagged[at], decided[at] = rule.decide(found.scores[at], found.maps[at], thresholds)
+    return flagged, decided
+
+
+def _share(chosen: np.ndarray) -> float:
+    return float(chosen.mean()) if len(chosen) else math.nan
+
+
+def _ranked(scores: np.ndarray, maps: np.ndarray, task: Task) -> Values:
+    """Every metric that asks for no threshold and that the product's labels and masks allow, see docs/protocol.md."""
+    values, known = image_metrics(scores, task.test.labels), task.test.mask_known
+    if task.test.masks[known].any():
+        values |= pixel_metrics(maps[known], task.test.masks[known])
+    return _finite(values)
+
+
+def _finite(values: Values) -> Values:
+    return {k: float(v) for k, v in values.items() if np.isfinite(v) and not k.endswith("_threshold")}
 
 
 def _room(shape: tuple[int, int, int]) -> np.ndarray:
@@ -99,18 +151,6 @@ def _room(shape: tuple[int, int, int]) -> np.ndarray:
         return np.empty(shape, np.float32)
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, np.float32, "w+", shape=shape)
-
-
-def measure(outcome: Outcome, task: Task) -> Values:
-    """Every metric that the product's labels and masks allow, see docs/protocol.md."""
-    test = task.test
-    values = image_metrics(outcome.scores, test.labels)
-    values["image_f1"] = _f1(outcome.flagged, test.labels)
-    known = test.mask_known
-    if test.masks[known].any():
-        values |= pixel_metrics(outcome.maps[known], test.masks[known])
-        values["pixel_f1"] = _f1(outcome.decided[known], test.masks[known])
-    return {k: float(v) for k, v in values.items() if np.isfinite(v) and not k.endswith("_threshold")}
 
 
 def _f1(decided: np.ndarray, truth: np.ndarray) -> float:

@@ -74,6 +74,7 @@ def build(settings: Settings, cell: Cell) -> Strategy:
     options = applicable(find_strategy(name), common) | settings.own_options(name)
     strategy = make_strategy(cell.strategy, detector, **options)
     strategy.calibration.rule = parse_rule(settings.threshold)
+    strategy.thresholds_from = "val" if settings.thresholds_from == "val" else "train"
     strategy.budget = Budget(steps or None, settings.epochs or None, settings.patience or None)
     try:
         return strategy.to(settings.device)

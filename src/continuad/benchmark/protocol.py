@@ -29,11 +29,6 @@ class Protocol:
     open_set: Sequence[Task] = ()
     look_ahead: bool = False
 
-    @property
-    def per_task_thresholds(self) -> bool:
-        """Whether verdicts rest on the thresholds of the image's own task."""
-        return scenarios.per_task_thresholds(self.scenario)
-
     def task_is_given(self, strategy: Strategy) -> bool:
         """Whether a strategy is given the true task when it is tested.
 

@@ -165,13 +165,14 @@ class Walk:
         Raises:
             ContinuadError: see `run`.
         """
-        given, own = self.protocol.task_is_given(strategy), self.protocol.per_task_thresholds
+        given = self.protocol.task_is_given(strategy)
+        ahead = self.protocol.look_ahead and not (given and (strategy.needs_task or strategy.infers_task_by))
         tasks = strategy.view([step.task for step in self.steps])
         rows, start = folder.resume(strategy, [step.last + 1 for step in self.steps]) if folder else ([], 0)
         for step, task in list(zip(self.steps, tasks, strict=True))[start:]:
             spent = self._learn(strategy, task, folder)
             ends = step is self.steps[-1]
-            shown = self.products if self.protocol.look_ahead and not given else self.products[: step.last + 1]
+            shown = self.products if ahead else self.products[: step.last + 1]
             found: dict[int, Values] = {place: {} for place in range(len(shown))}
             if not ends:
                 found |= unchanged(strategy, rows)
@@ -181,11 +182,11 @@ class Walk:
                     continue
                 learned = place <= step.last
                 found[place], outcome = evaluate(
-                    strategy, product, self.store, learned=learned, task_given=given, per_task_thresholds=own
+                    strategy, product, self.store, learned=learned, task_given=given and learned
                 )
                 if ends:
                     found[place] |= compare_task_inference(strategy, product) if not given else {}
-                    self._save_examples(strategy, label, place, outcome)
+                    self._save_examples(strategy, label, place, outcome, given)
             found[step.last] |= {"train_seconds": spent["train_seconds"]}
             for place in step.places:
                 found[place]["steps"] = spent["steps"]
@@ -211,12 +212,12 @@ class Walk:
         if self.notify:
             self.notify(what, done, total)
 
-    def _save_examples(self, strategy: Strategy, label: str, place: int, outcome: Outcome) -> None:
+    def _save_examples(self, strategy: Strategy, label: str, place: int, outcome: Outcome, given: bool) -> None:
         """A few of the last model's predictions of a product."""
         if self.examples:
             product = self.products[place]
             folder = self.examples / run_name(strategy, label, self.order)
-            thresholds = strategy.thresholds(product.index if self.protocol.per_task_thresholds else None)
+            thresholds = strategy.thresholds(product.index if given else None)
             save_examples(folder, replace(product, index=place), outcome, thresholds)
 
     def _of_the_whole(self, strategy: Strategy, step: Step, given: bool) -> Values:

@@ -7,7 +7,7 @@ from continuad.errors import ContinuadError
 from continuad.models.registry import name_of
 
 SCENARIOS = {
-    "task": "the true task is given to every strategy that can use it",
+    "task": "the true task is given, for predictions where a strategy can use it and for thresholds",
     "domain": "the task is neither given nor needed",
     "class": "the task must be inferred",
 }
@@ -32,14 +32,6 @@ def left_out(scenario: str, strategy: type[Strategy]) -> str | None:
     return None
 
 
-def per_task_thresholds(scenario: str) -> bool:
-    """Whether verdicts rest on the thresholds of the image's own task, or on those for everything.
-
-    In the scenario domain nobody knows the product; in all others somebody does, even where the model is not given it.
-    """
-    return scenario != "domain"
-
-
 def task_is_given(scenario: str, strategy: Strategy) -> bool:
     """Whether a strategy is given the true task when it is tested.
 
@@ -48,4 +40,4 @@ def task_is_given(scenario: str, strategy: Strategy) -> bool:
     """
     if reason := left_out(scenario, type(strategy)):
         raise ContinuadError(f"strategy {name_of(strategy)} takes no part in the scenario {scenario}: {reason}")
-    return strategy.needs_task or (scenario == "task" and bool(strategy.infers_task_by))
+    return strategy.needs_task or scenario == "task"

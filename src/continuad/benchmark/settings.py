@@ -80,6 +80,12 @@ class Settings:
         0.1, "Share of the good train images kept as val images, for thresholds and early stopping."
     )
     threshold: str = _setting("far:0.01", "far:RATE (false alarms) or area:PIXELS (smallest defect).")
+    thresholds_from: str = _setting(
+        "train",
+        "train: learn all good images, and predict each as if it had not been learned, where a detector can; val: from "
+        "val images alone.",
+        choices=("train", "val"),
+    )
     skip_unreadable: bool = _setting(False, "Go on without damaged images, naming them.")
     max_pixels: int = _setting(MAX_PIXELS, "Pixels that a picture may have, such as 200000000.", lowest=1)
     look_ahead: bool = _setting(False, "Test products that are still to come, too, for forward transfer.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
@@ -172,6 +173,20 @@ class Embeds(Protocol):
 
 
 @runtime_checkable
+class OutOfFold(Protocol):
+    """A detector that can answer as if it had not learned some image, so that every image sets thresholds too.
+
+    An image's owner is a number that only its copies share, see `owners_of`.
+    """
+
+    def step_of(self, images: Tensor, owners: Tensor) -> None:
+        """`Detector.step`, remembering whose images (B, 3, H, W) these are: owners (B,) int64."""
+
+    def predict_without(self, images: Tensor, owners: Tensor) -> Prediction:
+        """`Detector.predict`, each image as if nothing of its owner (B,) had been learned."""
+
+
+@runtime_checkable
 class HasMoments(Protocol):
     """A detector whose state is means and covariances, so that an average over tasks has a meaning."""
 
@@ -205,6 +220,27 @@ class HasValidationLoss(Protocol):
     def validation_loss(self, images: Tensor) -> Tensor:
         """The loss () on good val images (B, 3, H, W). Called in eval mode, without gradients, and with the same
         random numbers every time."""
+
+
+def owners_of(images: Tensor) -> Tensor:
+    """(B,) int64 on their device, from the pixels of uint8 images (B, 3, H, W): the same for copies alone."""
+    digests = (hashlib.blake2b(image.numpy().tobytes(), digest_size=8).digest() for image in images.cpu())
+    return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], device=images.device)
+
+
+@torch.no_grad()
+def ask(detector: Detector, images: Tensor, out_of_fold: bool) -> Prediction:
+    """Predict uint8 images (B, 3, H, W); out of fold, each as if the detector had not learned it, where it has.
+
+    Raises:
+        ContinuadError: as `Detector.predict`.
+    """
+    if not out_of_fold:
+        return detector.predict(images)
+    assert isinstance(detector, OutOfFold)
+    check_trained(detector)
+    check_size(detector, images)
+    return detector.predict_without(images, owners_of(images))
 
 
 @torch.no_grad()

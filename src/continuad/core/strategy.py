@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from continuad.core.batches import Images, in_order
 from continuad.core.calibration import Calibration
 from continuad.core.checkpoint import Checkpoint
-from continuad.core.detector import Detector
+from continuad.core.detector import Detector, OutOfFold, ask
 from continuad.core.fit import Budget, Progress, TaskImages, fit, seed_of
 from continuad.core.state import Policy, Stats
 from continuad.core.thresholds import Thresholds
@@ -28,8 +28,11 @@ class Strategy(nn.Module):
         needs_gradients: it edits losses or gradients, and so refuses detectors that learn by statistics.
         statistics: what happens to the detector's statistics when a task begins.
         needs_task: `predict` must be given the task; then later tasks leave earlier ones' answers alone.
+        out_of_fold: thresholds can come from predictions out of fold: `after` leaves the detector what `fit` made it.
         infers_task_by: ways in which it can find out the task (see `InfersTask`), by name.
         budget: how long a gradient detector learns a task.
+        thresholds_from: "train", all good images, predicted out of fold, wherever detector and strategy can do so and
+            else "val", the val images alone.
         kept: what the strategy remembers (counted as additional memory).
         calibration: rule and thresholds.
         tasks: what was learned, in order of learning.
@@ -39,8 +42,10 @@ class Strategy(nn.Module):
     needs_gradients: ClassVar[bool] = False
     statistics: ClassVar[Policy] = "restart"
     needs_task: ClassVar[bool] = False
+    out_of_fold: ClassVar[bool] = True
     infers_task_by: ClassVar[tuple[str, ...]] = ()
     budget: Budget = Budget()
+    thresholds_from: Literal["train", "val"] = "train"
 
     def __init__(self, detector: Detector, seed: int = 0):
         super().__init__()
@@ -84,6 +89,7 @@ class Strategy(nn.Module):
             raise
 
     def _learn(self, task: Task, progress: Progress | None, checkpoint: Checkpoint | None) -> int:
+        task = task.with_all_in_one() if self._predicts_out_of_fold else task
         self.before(task)
         (new, old), val = self.data(task), self.val(task)
         found = fit(
@@ -101,6 +107,11 @@ class Strategy(nn.Module):
         self.calibration.learn(self._val_predictions(val))
         self.tasks.append(LearnedTask(task.index, task.name, task.bits))
         return found.steps
+
+    @property
+    def _predicts_out_of_fold(self) -> bool:
+        """Whether thresholds come from all good images."""
+        return self.thresholds_from == "train" and self.out_of_fold and isinstance(self.detector, OutOfFold)
 
     def before(self, task: Task) -> None:
         """Called before a task is learned."""
@@ -120,9 +131,7 @@ class Strategy(nn.Module):
 
     def _predictions(self, images: Rows) -> Iterator[Prediction]:
         for batch in in_order(images, self.detector.batch_size):
-            with torch.no_grad():
-                found = self.detector.predict(batch.image.to(self.detector.device))
-            yield found
+            yield ask(self.detector, batch.image.to(self.detector.device), self._predicts_out_of_fold)
 
     def penalty(self, images: Tensor) -> Tensor | float:
         """Added to the loss of every step."""
@@ -138,28 +147,32 @@ class Strategy(nn.Module):
         """Called when a task has been learned, before thresholds are set."""
 
     @torch.no_grad()
-    def predict(self, images: Tensor, task: int | str | None = None) -> Prediction:
+    def predict(self, images: Tensor, task: int | str | None = None, *, out_of_fold: bool = False) -> Prediction:
         """Score uint8 images (B, 3, H, W). It changes nothing: threads may ask the same model at once.
 
         Args:
             task: the true one, if it is known, by number or name.
+            out_of_fold: predict good images of the past as if they had not been learned, where the detector can.
 
         Raises:
             ContinuadError: nothing was learned yet, or no such task; images of another size.
         """
-        return self._predict(images, self._number_of(task))
+        return self._predict(images, self._number_of(task), out_of_fold and self._predicts_out_of_fold)
 
-    def _predict(self, images: Tensor, task: int | None) -> Prediction:
+    def _predict(self, images: Tensor, task: int | None, out_of_fold: bool) -> Prediction:
         """`predict` of a task that was learned, for subclasses to implement."""
-        return self.detector.predict(images)
+        return ask(self.detector, images, out_of_fold)
 
-    def thresholds(self, task: int | None = None) -> Thresholds:
+    def thresholds(self, task: int | None = None, rate: float | None = None) -> Thresholds:
         """Thresholds on the scale of `predict`: a task's own, or those for everything that was calibrated together.
 
-        A task's own are set anew after every task where the strategy keeps val images of it; else they are those of
+        A task's own are set anew after every task where the strategy keeps images of it; else they are those of
         the time it was learned. Tasks without any, and None, have the thresholds for everything.
+
+        Args:
+            rate: of false alarms, in place of the rule's, for the image threshold.
         """
-        return self.calibration.thresholds(task)
+        return self.calibration.thresholds(task, rate)
 
     def _refuse_untrained(self) -> None:
         if not self.tasks:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+
+NONE = -1  # the task of an image that belongs to none of the known ones
 
 
 class Batch(NamedTuple):
@@ -140,7 +142,8 @@ class Task:
         index: position in the stream, from 0.
         name: unique in its stream.
         train: good images to learn from.
-        val: good images that are not learned from, for thresholds and early stopping. Never test data.
+        val: good images for thresholds and early stopping, never test data. Either they are not learned from, or they
+            are the very same object as `train` (`all_in_one`).
         test: good and anomalous images with their truth; may be empty.
         bits: white level its grey images above 8 bits were decoded with; None if they were not decoded alike.
     """
@@ -151,6 +154,20 @@ class Task:
     val: ImageSet
     test: ImageSet
     bits: int | None = 16
+
+    @property
+    def all_in_one(self) -> bool:
+        """Whether every good image is learned from and sets thresholds, too, predicted out of fold."""
+        return self.val is self.train
+
+    def all_good(self) -> Rows:
+        """Its train and val images, each once."""
+        return self.train if self.all_in_one else Joined((self.train, self.val))
+
+    def with_all_in_one(self) -> Task:
+        """The same task with all good images as both train and val images."""
+        good = cast(ImageSet, self.all_good())
+        return replace(self, train=good, val=good)
 
 
 @dataclass(frozen=True)

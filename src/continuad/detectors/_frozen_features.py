@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from continuad.core.detector import Detector, check_trained
+from continuad.core.detector import Detector, check_trained, owners_of
 from continuad.core.types import Prediction
 from continuad.vision.backbones import AnyBackbone, BackboneSpec, load_backbone
 
@@ -68,4 +68,39 @@ class FrozenFeatures(Detector):
         return self._predict_on(self.embed(images))
 
     def _predict_on(self, levels: Levels) -> Prediction:
+        raise NotImplementedError
+
+
+class FeatureStatistics(FrozenFeatures):
+    """A detector of feature maps that learns by statistics and can leave any image out of them (`OutOfFold`).
+
+    Subclasses implement `_absorb` and `_predict_on` with owners.
+    """
+
+    learns_by = "statistics"
+
+    def step(self, images: Tensor) -> None:
+        """`step_of` the images' own owners."""
+        self.step_of(images, owners_of(images))
+
+    @torch.no_grad()
+    def step_of(self, images: Tensor, owners: Tensor) -> None:
+        """Learn images (B, 3, H, W), remembering whose they are: owners (B,) int64."""
+        self._absorb(self.embed(images), owners)
+
+    @torch.no_grad()
+    def step_on(self, levels: Levels) -> None:
+        """Learn images by their levels. They cannot be left out of predictions later."""
+        self._absorb(levels, torch.zeros(len(levels[0]), dtype=torch.int64, device=levels[0].device))
+
+    @torch.no_grad()
+    def predict_without(self, images: Tensor, owners: Tensor) -> Prediction:
+        """As `predict`, each image as if nothing of its owner (B,) had been learned."""
+        return self._predict_on(self.embed(images), owners)
+
+    def _absorb(self, levels: Levels, owners: Tensor) -> None:
+        raise NotImplementedError
+
+    def _predict_on(self, levels: Levels, owners: Tensor | None = None) -> Prediction:
+        """Score levels; with owners (B,), as if nothing of them had been learned."""
         raise NotImplementedError

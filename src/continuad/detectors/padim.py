@@ -10,7 +10,7 @@ from torch import Tensor
 
 from continuad.core.state import Policy, fold_in
 from continuad.core.types import Prediction
-from continuad.detectors._frozen_features import FrozenFeatures, Levels
+from continuad.detectors._frozen_features import FeatureStatistics, Levels
 from continuad.errors import ContinuadError
 from continuad.vision.anomaly_map import upsample_and_smooth
 from continuad.vision.backbones import DEFAULT, AnyBackbone
@@ -18,7 +18,7 @@ from continuad.vision.backbones import DEFAULT, AnyBackbone
 POSITIONS_AT_ONCE = 64  # matrices inverted together in double precision: bounds the working memory
 
 
-class Padim(FrozenFeatures):
+class Padim(FeatureStatistics):
     """Patch Distribution Modelling.
 
     Each position of the finest feature grid keeps the mean and covariance of `channels` randomly chosen
@@ -29,6 +29,8 @@ class Padim(FrozenFeatures):
     Images are folded in batch by batch and let go. What is kept is `mean` (L, C) and one triangular matrix
     `factor` (L, C, C), the inverse Cholesky factor of the regularised covariance: the distance is the norm of
     factor @ (x - mean), and the covariance can be had back from it, so nothing is stored twice.
+
+    Thresholds come from all images, each predicted by the Gaussian of the others (`_without`).
 
     Policies: "restart" is the Gaussian of the newest task alone; "accumulate" is the Gaussian of all images
     seen, equal to learning them in one go; "freeze" keeps the first task's.
@@ -44,7 +46,6 @@ class Padim(FrozenFeatures):
         seed: of the channel draw; the drawn channels are saved with the model.
     """
 
-    learns_by = "statistics"
     drawn: Tensor
 
     def __init__(
@@ -76,11 +77,12 @@ class Padim(FrozenFeatures):
         if "factor" in self.stats and not self.frozen:
             self._reopen()
 
-    @torch.no_grad()
-    def step_on(self, levels: Levels) -> None:
-        """Fold the images into the moments of every position."""
+    def _absorb(self, levels: Levels, owners: Tensor) -> None:
+        """Fold the images into the moments of every position, and note whose they are."""
         if self.frozen:
             return
+        known = self.stats["owners"] if "owners" in self.stats else owners[:0]
+        self.stats["owners"] = torch.cat([known, owners])
         x, _ = self.positions(levels)
         if "scatter" not in self.stats:
             positions, _, channels = x.shape
@@ -145,14 +147,33 @@ class Padim(FrozenFeatures):
             done += len(chosen)
         return x.flatten(0, 1), (height, width)
 
-    def _predict_on(self, levels: Levels) -> Prediction:
+    def _predict_on(self, levels: Levels, owners: Tensor | None = None) -> Prediction:
         """Mahalanobis map and its maximum."""
         deviations, grid_size = self.positions(levels)
         deviations -= self.stats["mean"][:, None]
-        distances = torch.bmm(deviations, self.stats["factor"].mT).norm(dim=-1)  # (L, B)
-        grid = distances.T.reshape(-1, *grid_size)
+        squares = torch.bmm(deviations, self.stats["factor"].mT).square().sum(-1)  # (L, B)
+        if owners is not None:
+            squares = self._without(squares, owners)
+        grid = squares.sqrt().T.reshape(-1, *grid_size)
         anomaly_map = upsample_and_smooth(grid, self.image_size, self.sigma)
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
+
+    def _without(self, squares: Tensor, owners: Tensor) -> Tensor:
+        """Squared distances (L, B) from the Gaussian of the other images, in closed form.
+
+        Of n images whose covariance is S, m are copies of x, which lies d from their mean and q = d^T (S + epsilon
+        I)^-1 d from the Gaussian. Without them the mean lies n / (n - m) d away, and the scatter has lost
+        m n / (n - m) d d^T; with a = (n - 1) / (n - m - 1), the Sherman-Morrison formula gives the squared distance
+
+            (n / (n - m))^2 q / a / (1 - q m n / ((n - m)(n - 1))),
+
+        with epsilon a in place of epsilon, which scales it to the other number of images.
+        """
+        n = self.stats["count"]
+        m = (owners[:, None] == self.stats["owners"]).sum(1).clamp_max(n - 1)  # (B,): 0 for images never learned
+        a = (n - 1).clamp_min(1) / (n - m - 1).clamp_min(1)
+        left = 1 - squares.double() * (m * n / ((n - m) * (n - 1).clamp_min(1)))
+        return (squares * (n / (n - m)).square() / a / left.clamp_min(1e-9)).float()
 
 
 def _nearest(coarse: int, fine: int) -> Tensor:

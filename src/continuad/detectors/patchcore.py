@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from continuad.core.footprint import MEGABYTE
 from continuad.core.state import Policy
 from continuad.core.types import Prediction
-from continuad.detectors._frozen_features import FrozenFeatures, Levels
+from continuad.detectors._frozen_features import FeatureStatistics, Levels
 from continuad.errors import ContinuadError
 from continuad.memory.bank import bank_shares, with_share
 from continuad.memory.coreset import greedy_coreset
@@ -24,7 +24,7 @@ from continuad.vision.backbones import DEFAULT, AnyBackbone
 _log = logging.getLogger(__name__)
 
 
-class PatchCore(FrozenFeatures):
+class PatchCore(FeatureStatistics):
     """Nearest neighbours in a memory bank.
 
     A patch is the mean of the features of 3 x 3 grid cells, all levels side by side. The bank holds a greedy
@@ -32,6 +32,8 @@ class PatchCore(FrozenFeatures):
     patch scores its distance s to the nearest vector m of the bank. An image scores its highest s, times
     1 - exp(s) / sum_n exp(|x - n|) over the `neighbours` vectors n nearest to m (m among them): a patch near a
     seldom seen one is more anomalous (the paper's equation 7).
+
+    Thresholds come from all images, each predicted without its own vectors in the bank.
 
     Policies: "restart" is a bank of the newest task's images (and replayed ones); "accumulate" gives every task
     an equal share of one bank, and takes from earlier shares what was chosen last, which leaves the coreset of the
@@ -47,8 +49,6 @@ class PatchCore(FrozenFeatures):
         sigma: blur of the map in pixels.
         seed: of the projection and of the first vector.
     """
-
-    learns_by = "statistics"
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class PatchCore(FrozenFeatures):
         for name in ("neighbours", "projection"):
             if getattr(self, name) < 1:
                 raise ContinuadError(f"{name}={getattr(self, name)} must be at least 1")
-        self.fresh: list[Tensor] = []  # patches of the task that is being learned
+        self.fresh: list[tuple[Tensor, Tensor]] = []  # patches of the task that is being learned, and their owners
         self.frozen = False
 
     def begin(self, images: Iterable[Tensor], statistics: Policy) -> None:
@@ -78,22 +78,24 @@ class PatchCore(FrozenFeatures):
         super().begin(images, statistics)
         self.fresh = []
 
-    @torch.no_grad()
-    def step_on(self, levels: Levels) -> None:
+    def _absorb(self, levels: Levels, owners: Tensor) -> None:
         """Collect the images' patches."""
         if not self.frozen:
-            self.fresh.append(self.patches(levels).flatten(0, 2))
+            patches = self.patches(levels).flatten(1, 2)
+            self.fresh.append((patches.flatten(0, 1), owners.repeat_interleave(patches.shape[1])))
 
     @torch.no_grad()
     def finish(self) -> None:
         """Choose the new part's coreset, and cut the earlier parts to their shares."""
         if not self.fresh:
             return
-        patches, self.fresh = torch.cat(self.fresh), []
+        patches, owners = map(torch.cat, zip(*self.fresh, strict=True))
+        self.fresh = []
         known = self.stats["shares"].tolist() if "shares" in self.stats else []
         shares = self._shares([*known, len(patches)])
-        chosen = patches[greedy_coreset(self._projected(patches), shares[-1], self.seed)]
-        self.stats["bank"] = with_share(self.stats["bank"] if known else None, known, shares, chosen)
+        chosen = greedy_coreset(self._projected(patches), shares[-1], self.seed)
+        for name, column in (("bank", patches), ("owners", owners)):
+            self.stats[name] = with_share(self.stats[name] if known else None, known, shares, column[chosen])
         self.stats["shares"] = torch.tensor(shares)
         if sum(shares) < self.neighbours:
             _log.warning("PatchCore: the bank holds %d vectors, fewer than neighbours=%d", sum(shares), self.neighbours)
@@ -115,26 +117,39 @@ class PatchCore(FrozenFeatures):
         """(B, h, w, C): features averaged over 3 x 3 cells, levels brought to the finest grid."""
         return side_by_side([F.avg_pool2d(level, 3, 1, 1) for level in levels]).permute(0, 2, 3, 1)
 
-    def _predict_on(self, levels: Levels) -> Prediction:
+    def _predict_on(self, levels: Levels, owners: Tensor | None = None) -> Prediction:
         """Distances to the bank as the map, and the weighted highest one."""
         patches = self.patches(levels)
-        distances, owners = nearest(patches.flatten(0, 2), self.stats["bank"])
+        if owners is None:
+            score, grid = self._measure(patches, self.stats["bank"])
+        else:
+            each = (self._measure(*one) for one in zip(patches[:, None], map(self._bank_without, owners), strict=True))
+            score, grid = map(torch.cat, zip(*each, strict=True))
+        return Prediction(score, upsample_and_smooth(grid, self.image_size, self.sigma))
+
+    def _bank_without(self, owner: Tensor) -> Tensor:
+        """The other images' vectors; all of them where no other image has any."""
+        others = self.stats["owners"] != owner
+        return self.stats["bank"][others] if others.any() else self.stats["bank"]
+
+    def _measure(self, patches: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
+        """Image scores (B,) and distances (B, h, w) of patches (B, h, w, C)."""
         count, height, width, _ = patches.shape
+        distances, closest = nearest(patches.flatten(0, 2), bank)
         grid = distances.view(count, height, width)
-        anomaly_map = upsample_and_smooth(grid, self.image_size, self.sigma)
         score, where = grid.flatten(1).max(1)
         worst = patches.flatten(1, 2)[torch.arange(count), where]
-        owner = owners.view(count, -1)[torch.arange(count), where]
-        weights = [self._weight(*each) for each in zip(worst, owner, score, strict=True)]
-        return Prediction(score * torch.stack(weights), anomaly_map)
+        vector = closest.view(count, -1)[torch.arange(count), where]
+        weights = [self._weight(*each, bank) for each in zip(worst, vector, score, strict=True)]
+        return score * torch.stack(weights), grid
 
-    def _weight(self, patch: Tensor, owner: Tensor, distance: Tensor) -> Tensor:
-        """1 - exp(distance) / sum over the owner's neighbours n of exp(|patch - n|), for one image's worst patch."""
+    def _weight(self, patch: Tensor, vector: Tensor, distance: Tensor, bank: Tensor) -> Tensor:
+        """1 - exp(distance) / sum over the vectors n nearest to the patch's of exp(|patch - n|), for one image's worst
+        patch and the number of the vector that is nearest to it."""
         if self.neighbours == 1:
             return torch.ones_like(distance)
-        bank = self.stats["bank"]
         number = min(self.neighbours, len(bank))
-        around = (bank - bank[owner]).norm(dim=1).topk(number, largest=False).indices
+        around = (bank - bank[vector]).norm(dim=1).topk(number, largest=False).indices
         apart = (bank[around] - patch).norm(dim=1)
         return 1 - torch.exp(distance - apart.logsumexp(0))
 
@@ -147,7 +162,8 @@ def _budget(bank: int | str, width: int) -> tuple[float | None, int]:
     amount = float(found[1])
     if found[2] == "%":
         return amount, 0
-    vectors = int(amount * MEGABYTE / (4 * width)) if found[2] == "MB" else int(amount)
+    size = 4 * width + 8  # with its owner
+    vectors = int(amount * MEGABYTE / size) if found[2] == "MB" else int(amount)
     if vectors < 1:
-        raise ContinuadError(f"bank={bank} is less than one vector of {4 * width} bytes; enlarge it")
+        raise ContinuadError(f"bank={bank} is less than one vector of {size} bytes; enlarge it")
     return None, vectors

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from continuad.core.state import Policy
 from continuad.core.types import Prediction
-from continuad.detectors._frozen_features import FrozenFeatures, Levels
+from continuad.detectors._frozen_features import FeatureStatistics, Levels
 from continuad.errors import ContinuadError
 from continuad.memory.bank import bank_shares, with_share
 from continuad.memory.coreset import greedy_coreset
@@ -20,7 +20,7 @@ from continuad.vision.backbones import DEFAULT, AnyBackbone
 RETRIEVAL = 32  # stride of the level whose mean says which images are alike
 
 
-class Spade(FrozenFeatures):
+class Spade(FeatureStatistics):
     """Nearest images, then nearest patches within them.
 
     An image's pooled features find its `neighbours` nearest good images; the mean squared distance to them is its
@@ -28,6 +28,8 @@ class Spade(FrozenFeatures):
     elsewhere than in any one of them.
 
     Kept are the feature maps of good images: about 0.28 MB each with the embedded backbone at 256 pixels.
+
+    Thresholds come from all images, each compared with the others.
 
     Policies: "restart" keeps the newest task's images (and replayed ones); "accumulate" all tasks', in equal shares
     if `bank` bounds them; "freeze" the first task's.
@@ -42,7 +44,6 @@ class Spade(FrozenFeatures):
         seed: of the coreset's first image.
     """
 
-    learns_by = "statistics"
     _minimum_size = 64
 
     def __init__(
@@ -72,12 +73,11 @@ class Spade(FrozenFeatures):
         super().begin(images, statistics)
         self.fresh = []
 
-    @torch.no_grad()
-    def step_on(self, levels: Levels) -> None:
+    def _absorb(self, levels: Levels, owners: Tensor) -> None:
         """Collect the images' features."""
         if not self.frozen:
             *compared, last = levels
-            self.fresh.append([last.mean((2, 3)), *compared])
+            self.fresh.append([last.mean((2, 3)), owners, *compared])
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -94,13 +94,18 @@ class Spade(FrozenFeatures):
         self.stats["shares"] = torch.tensor(shares)
 
     def _names(self) -> list[str]:
-        return ["pooled", *(f"stride{stride}" for stride in self.strides)]
+        return ["pooled", "owners", *(f"stride{stride}" for stride in self.strides)]
 
-    def _predict_on(self, levels: Levels) -> Prediction:
+    def _predict_on(self, levels: Levels, owners: Tensor | None = None) -> Prediction:
         """Squared distances to the nearest patches as the map; mean squared distance to the nearest images."""
         *compared, last = levels
         apart = (last.mean((2, 3))[:, None] - self.stats["pooled"]).square().sum(2)
-        distances, alike = apart.topk(min(self.neighbours, apart.shape[1]), largest=False)
+        others = apart.shape[1]
+        if owners is not None:
+            own = owners[:, None] == self.stats["owners"]
+            own &= ~own.all(1, keepdim=True)  # an image that is compared with itself rather than with none
+            apart, others = apart.masked_fill(own, torch.inf), others - int(own.sum(1).max())
+        distances, alike = apart.topk(min(self.neighbours, others), largest=False)
         patches = side_by_side(compared).permute(0, 2, 3, 1)
         grids = [self._correspond(*each) for each in zip(patches, alike, strict=True)]
         anomaly_map = upsample_and_smooth(torch.stack(grids), self.image_size, self.sigma)
@@ -108,6 +113,6 @@ class Spade(FrozenFeatures):
 
     def _correspond(self, patches: Tensor, alike: Tensor) -> Tensor:
         """(h, w) squared distances of an image's patches (h, w, C) to those of the images `alike` (K,)."""
-        gallery = side_by_side([self.stats[name][alike] for name in self._names()[1:]]).permute(0, 2, 3, 1)
+        gallery = side_by_side([self.stats[name][alike] for name in self._names()[2:]]).permute(0, 2, 3, 1)
         distances, _ = nearest(patches.flatten(0, 1), gallery.flatten(0, 2))
         return distances.square().view(patches.shape[:2])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from continuad.core.footprint import MEGABYTE
 from continuad.core.state import HostStats
-from continuad.core.types import ImageSet, Joined, Rows, Task
+from continuad.core.types import ImageSet, Rows, Task
 from continuad.errors import ContinuadError
 from continuad.memory.codec import CODINGS, CodedImages, Coding, encode
 
@@ -22,7 +22,8 @@ class Memory(nn.Module):
     """Exemplars as images (3, H, W), taken before any augmentation.
 
     A share of each task's exemplars comes from its val images and is never trained on: it calibrates
-    the thresholds. When shares shrink, those that `order` put last go first.
+    the thresholds. Of a task that is all in one (`Task.all_in_one`), every exemplar does both. When shares shrink,
+    those that `order` put last go first.
 
     Args:
         exemplars: how many images in all tasks together, in equal shares; or "59MB" in all, in equal shares of
@@ -51,7 +52,8 @@ class Memory(nn.Module):
             raise ContinuadError(f"coding '{coding}' is not known; use one of {', '.join(CODINGS)}")
         self.exemplars, self.val, self.seed, self.coding = exemplars, val, seed, coding
         self.order = order or _at_random
-        self.store = HostStats()  # "files" (bytes of all,), "sizes" (N,) of each, "task" (N,), "val" (N,), "shape"
+        # "files" (bytes of all,), "sizes" (N,) of each; (N,) "task", and bool what it serves: "train", "val"; "shape"
+        self.store = HostStats()
 
     def __len__(self) -> int:
         return len(self.store["task"]) if "task" in self.store else 0
@@ -59,14 +61,14 @@ class Memory(nn.Module):
     def add(self, task: Task) -> None:
         """Take the task's share in, in place of what there is of it. What is fixed is never exceeded: the others'
         shares shrink."""
-        files, held = self._offer(task)
+        files, serves = self._offer(task)
         rows = [(t, *self._rows(self.store["task"] == t)) for t in self.known() if t != task.index]
-        rows = sorted([*rows, (task.index, files, held)], key=lambda row: row[0])
+        rows = sorted([*rows, (task.index, files, serves)], key=lambda row: row[0])
         counts = self._counts({t: [len(f) for f in files] for t, files, _ in rows})
-        kept = [(t, files[: counts[t]], held[: counts[t]]) for t, files, held in rows]
+        kept = [(t, files[: counts[t]], serves[: counts[t]]) for t, files, serves in rows]
         self._put([file for _, files, _ in kept for file in files])
         self.store["task"] = torch.cat([torch.full((len(files),), t) for t, files, _ in kept])
-        self.store["val"] = torch.cat([held for _, _, held in kept])
+        self.store["train"], self.store["val"] = torch.cat([serves for _, _, serves in kept]).T
         self.store["shape"] = torch.tensor(task.train[0].image.shape[-2:])
 
     def known(self) -> list[int]:
@@ -75,9 +77,9 @@ class Memory(nn.Module):
 
     def part(self, val: bool, task: int | None = None) -> CodedImages:
         """The exemplars to train on, or the val ones; of one task if it is named."""
-        rows = self.store["val"] == val
+        rows = self.store["val" if val else "train"]
         if task is not None:
-            rows &= self.store["task"] == task
+            rows = rows & (self.store["task"] == task)
         height, width = self.store["shape"].tolist()
         return CodedImages(self._rows(rows)[0], self.coding, (height, width))
 
@@ -96,12 +98,17 @@ class Memory(nn.Module):
 
     def _rows(self, chosen: Tensor) -> tuple[list[Tensor], Tensor]:
         files = self.store["files"].split(self.store["sizes"].tolist())
-        return [files[i] for i in chosen.nonzero().flatten()], self.store["val"][chosen]
+        serves = torch.stack([self.store["train"], self.store["val"]], 1)
+        return [files[i] for i in chosen.nonzero().flatten()], serves[chosen]
 
     def _offer(self, task: Task) -> tuple[list[Tensor], Tensor]:
-        """Files of the images that the task may keep, the first in front, and which of them are val images."""
+        """Files of the images that the task may keep, the first in front, and (N, 2) what each serves: train, val."""
         most = self._most(task)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + task.index)
+        if task.all_in_one:
+            order = self.order(task.train, generator)[:most].tolist()
+            files = [encode(task.train[i].image, self.coding) for i in order]
+            return files, torch.ones(len(files), 2, dtype=torch.bool)
         reserved = min(len(task.val), round(most * self.val)) if most > 1 else 0
         learned = min(len(task.train), most - reserved)
         reserved = min(len(task.val), most - learned)
@@ -111,11 +118,11 @@ class Memory(nn.Module):
             files += [encode(part[i].image, self.coding) for i in order]
             places.append(torch.linspace(0, 1, number))
         mixed = torch.cat(places).argsort(stable=True)  # any beginning holds both kinds
-        return [files[i] for i in mixed], mixed >= learned
+        return [files[i] for i in mixed], torch.stack([mixed < learned, mixed >= learned], 1)
 
     def _most(self, task: Task) -> int:
         """How many of a new task's images can be kept at best."""
-        offered = len(task.train) + len(task.val)
+        offered = len(task.all_good())
         if self.unit == "%":
             return max(1, round(offered * self.amount / 100))
         if self.unit == "MB":
@@ -143,16 +150,17 @@ class UniformMemory(Memory):
         if self.unit:
             raise ContinuadError(f"exemplars '{self.exemplars}': a uniform sample needs a number of images (300)")
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + task.index)
-        new = torch.rand(len(task.train) + len(task.val), generator=generator, dtype=torch.float64)
+        joined = task.all_good()
+        new = torch.rand(len(joined), generator=generator, dtype=torch.float64)
         old = self.store["key"] if len(self) else new[:0]
         others = self.store["task"] != task.index if len(self) else old < 0
         limit = torch.cat([old[others], new]).sort().values[: int(self.amount)][-1]
         stay, come = others & (old <= limit), (new <= limit).nonzero().flatten()
-        held = come >= len(task.train)
-        joined = Joined((task.train, task.val))
+        learned, held = come < len(task.train), come >= (0 if task.all_in_one else len(task.train))
         files = self._rows(stay)[0] if len(self) else []
         self._put(files + [encode(joined[i].image, self.coding) for i in come.tolist()])
-        columns = {"key": new[come], "task": torch.full((len(come),), task.index), "val": held}
+        columns = {"key": new[come], "task": torch.full((len(come),), task.index)}
+        columns |= {"train": learned, "val": held}
         for name, column in columns.items():
             self.store[name] = torch.cat([self.store[name][stay], column]) if name in self.store else column
         self.store["shape"] = torch.tensor(task.train[0].image.shape[-2:])

@@ -28,7 +28,7 @@ from continuad.models.registry import make_detector, make_strategy, name_of, set
 from continuad.vision.backbones import Frozen
 from continuad.vision.tiles import PREFIX
 
-FORMAT = 4
+FORMAT = 5
 MANIFEST = "manifest.json"
 PREVIOUS = "previous.json"  # the manifest of the version before
 LARGE = 2**20  # tensors above this many bytes get a file of their own, shared by successive versions
@@ -41,6 +41,7 @@ def describe(strategy: Strategy) -> dict[str, Any]:
         "detector": {"name": name_of(detector), "options": settings(detector)},
         "strategy": {"name": name_of(strategy), "options": settings(strategy), "budget": asdict(strategy.budget)},
         "threshold": str(strategy.calibration.rule),
+        "thresholds_from": strategy.thresholds_from,
     }
     plain: dict[str, Any] = json.loads(json.dumps(about, default=_plain))
     return plain
@@ -147,6 +148,7 @@ def load_model(folder: Path | str, trust: Sequence[str] = ()) -> tuple[Strategy,
         strategy["name"], make_detector(detector["name"], **detector["options"]), **strategy["options"]
     )
     made.calibration.rule, made.budget = parse_rule(manifest["threshold"]), Budget(**strategy["budget"])
+    made.thresholds_from = manifest["thresholds_from"]
     return made, load_into(made, folder)
 
 

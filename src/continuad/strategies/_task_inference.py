@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from continuad.core.batches import in_order
-from continuad.core.detector import Detector, Embeds, check_size
+from continuad.core.detector import Detector, Embeds, ask, check_size
 from continuad.core.strategy import Strategy
 from continuad.core.thresholds import Thresholds, standardise
-from continuad.core.types import Prediction, Task
-from continuad.strategies._pooled import Nearest, PooledTaskInference, pooled
+from continuad.core.types import NONE, Prediction, Task
+from continuad.errors import ContinuadError
+from continuad.strategies._pooled import REJECT, Nearest, PooledTaskInference, pooled
 from continuad.vision.backbones import DEFAULT, AnyBackbone, BackboneSpec
 
 
@@ -24,15 +25,26 @@ class TaskInferring(Strategy):
 
     Args:
         backbone: of the task inference, see `PooledTaskInference`.
+        reject: share of good images, in [0, 1), that may be taken for task -1, none of the known ones; an image farther
+            than that from its nearest task is, and is scored by that task all the same. None never rejects.
     """
 
     needs_gradients = True
     infers_task_by: ClassVar[tuple[str, ...]] = ("pooled",)
 
-    def __init__(self, detector: Detector, seed: int = 0, backbone: AnyBackbone = DEFAULT):
+    def __init__(
+        self,
+        detector: Detector,
+        seed: int = 0,
+        backbone: AnyBackbone = DEFAULT,
+        reject: float | None = REJECT,
+    ):
         super().__init__(detector, seed)
-        self.backbone = BackboneSpec.of(backbone)
-        self.pooled = PooledTaskInference(self.backbone, getattr(detector, "pyramid", None))
+        if reject is not None and not 0 <= reject < 1:
+            raise ContinuadError(f"reject={reject} must be a share of good images in [0, 1), or None to reject nothing")
+        self.backbone, self.reject = BackboneSpec.of(backbone), reject
+        shared = getattr(detector, "pyramid", None)
+        self.pooled = PooledTaskInference(self.backbone, shared, REJECT if reject is None else reject)
 
     def snapshot(self, task: int) -> Detector:
         """The detector as it answers for a learned task; not to be changed."""
@@ -40,8 +52,7 @@ class TaskInferring(Strategy):
 
     def after(self, task: Task) -> None:
         """Remember what the task's images look like."""
-        size = self.detector.batch_size
-        self.pooled.learn(task.index, in_order(task.train, size), in_order(task.val, size))
+        self.pooled.learn(task.index, in_order(task.all_good(), self.detector.batch_size))
 
     @torch.no_grad()
     def infer_task(self, images: Tensor, how: str | None = None) -> Tensor:
@@ -50,27 +61,39 @@ class TaskInferring(Strategy):
 
     @torch.no_grad()
     def task_distance(self, images: Tensor) -> Tensor:
-        """(B,) how far each image lies from its nearest task, where 1 is that task's farthest val image."""
+        """(B,) how far each image lies from its nearest task, where 1 is as far as an image of that task may lie."""
         return self.nearest(images).distance
 
     def nearest(self, images: Tensor) -> Nearest:
         """Nearest task and distance of uint8 images (B, 3, H, W)."""
         self._refuse_untrained()
-        return Nearest(*self.pooled(self.pooled.embed(images)))
+        return self._nearest(images, None)
 
-    def thresholds(self, task: int | None = None) -> Thresholds:
-        """Always 0 and 1: predictions are standardised."""
-        return Thresholds(0.0, 1.0, 1.0)
+    def thresholds(self, task: int | None = None, rate: float | None = None) -> Thresholds:
+        """0, 1 and 1, since predictions are standardised; the image threshold of a task differs for another rate.
 
-    def _predict(self, images: Tensor, task: int | None) -> Prediction:
+        For None, the rate is the highest that any task promises.
+        """
+        if task is None:
+            self._refuse_untrained()
+            rates = [self.calibration.thresholds(known.index).rate for known in self.tasks]
+            return Thresholds(0.0, 1.0, 1.0, max(rates))
+        own, asked = self.calibration.thresholds(task), self.calibration.thresholds(task, rate)
+        image = standardise(torch.tensor(asked.image), own.centre, own.image)
+        return Thresholds(0.0, 1.0, 1.0 if rate is None else float(image), asked.rate)
+
+    def _predict(self, images: Tensor, task: int | None, out_of_fold: bool) -> Prediction:
         self._refuse_untrained()
         check_size(self.detector, images)
         levels = self._shared_levels(images)
-        if task is None:
-            tasks = self._inferred(images, levels)
-        else:
+        if task is not None:
             tasks = torch.full((len(images),), task, device=images.device)
-        return self._by_task(images, levels, tasks)
+            return self._by_task(images, levels, tasks, out_of_fold)
+        nearest = self._nearest(images, levels)
+        found = self._by_task(images, levels, nearest.task, out_of_fold)
+        if self.reject is None:
+            return found
+        return found._replace(task=nearest.task.where(nearest.distance <= 1, NONE))
 
     def _shared_levels(self, images: Tensor) -> list[Tensor] | None:
         """The backbone's answer, if it serves both the task inference and the detector."""
@@ -78,11 +101,11 @@ class TaskInferring(Strategy):
         shared = isinstance(detector, Embeds) and getattr(detector, "pyramid", None) is self.pooled.pyramid
         return detector.embed(images) if isinstance(detector, Embeds) and shared else None
 
-    def _inferred(self, images: Tensor, levels: list[Tensor] | None) -> Tensor:
+    def _nearest(self, images: Tensor, levels: list[Tensor] | None) -> Nearest:
         features = self.pooled.embed(images) if levels is None else pooled(levels)
-        return Nearest(*self.pooled(features)).task
+        return Nearest(*self.pooled(features))
 
-    def _by_task(self, images: Tensor, levels: list[Tensor] | None, tasks: Tensor) -> Prediction:
+    def _by_task(self, images: Tensor, levels: list[Tensor] | None, tasks: Tensor, out_of_fold: bool) -> Prediction:
         """Each image's prediction by the snapshot of its task (B,), on one scale."""
         score = torch.empty(len(images), device=images.device)
         anomaly_map = torch.empty(len(images), *images.shape[-2:], device=images.device)
@@ -90,10 +113,10 @@ class TaskInferring(Strategy):
             mine = tasks == task
             whole = bool(mine.all())
             snapshot, scale = self.snapshot(task), self.calibration.thresholds(task)
-            if levels is not None and isinstance(snapshot, Embeds):
+            if levels is not None and not out_of_fold and isinstance(snapshot, Embeds):
                 found = snapshot.predict_on(levels if whole else [level[mine] for level in levels])
             else:
-                found = snapshot.predict(images if whole else images[mine])
+                found = ask(snapshot, images if whole else images[mine], out_of_fold)
             anomaly_map[mine] = standardise(found.map, scale.centre, scale.pixel)
             score[mine] = standardise(found.score, scale.centre, scale.image)
         return Prediction(score, anomaly_map, tasks)

@@ -12,6 +12,7 @@ from continuad.core.detector import Detector
 from continuad.core.fit import seed_of
 from continuad.core.types import Task
 from continuad.errors import ContinuadError
+from continuad.strategies._pooled import REJECT
 from continuad.strategies._snapshots import light_view
 from continuad.strategies._task_inference import TaskInferring
 from continuad.vision.backbones import DEFAULT, AnyBackbone
@@ -28,6 +29,7 @@ class Adapters(TaskInferring):
     Args:
         rank: columns of U.
         backbone: of the task inference, as in pertask.
+        reject: see `TaskInferring`.
     """
 
     def __init__(
@@ -36,8 +38,9 @@ class Adapters(TaskInferring):
         rank: int = 4,
         seed: int = 0,
         backbone: AnyBackbone = DEFAULT,
+        reject: float | None = REJECT,
     ):
-        super().__init__(detector, seed, backbone)
+        super().__init__(detector, seed, backbone, reject)
         if rank < 1:
             raise ContinuadError(f"adapters rank={rank} must be at least 1")
         self.rank = rank

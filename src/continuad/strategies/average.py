@@ -15,6 +15,8 @@ class Average(Strategy):
     on the newest task's val images, the only ones at hand.
     """
 
+    out_of_fold = False  # no image can be taken out of an average
+
     def __init__(self, detector: Detector, seed: int = 0):
         super().__init__(detector, seed)
         self.earlier: dict[str, Tensor] | None = None

@@ -35,6 +35,9 @@ class Multitask(Strategy):
 
     def val(self, task: Task) -> dict[int, Rows]:
         """The val images of tasks 0 to t of `view`."""
+        if task.all_in_one:
+            train, val = (cast(Joined, part).parts for part in cast(Joined, task.val).parts)
+            return {i: Joined(both) for i, both in enumerate(zip(train, val, strict=True))}
         return dict(enumerate(cast(Joined, task.val).parts))
 
     def before(self, task: Task) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from continuad.core.detector import Detector
 from continuad.core.types import Task
 from continuad.errors import ContinuadError
+from continuad.strategies._pooled import REJECT
 from continuad.strategies._snapshots import light_view
 from continuad.strategies._task_inference import TaskInferring
 from continuad.vision.backbones import DEFAULT, AnyBackbone
@@ -25,6 +26,7 @@ class PackNet(TaskInferring):
     Args:
         share: of the free weights that a task takes. With 0.5 the fifth task gets 3 % of all.
         backbone: of the task inference, as in pertask.
+        reject: see `TaskInferring`.
     """
 
     def __init__(
@@ -33,8 +35,9 @@ class PackNet(TaskInferring):
         share: float = 0.5,
         seed: int = 0,
         backbone: AnyBackbone = DEFAULT,
+        reject: float | None = REJECT,
     ):
-        super().__init__(detector, seed, backbone)
+        super().__init__(detector, seed, backbone, reject)
         if not 0 < share <= 1:
             raise ContinuadError(f"packnet share={share} must lie above 0 and not above 1")
         self.share = share

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from continuad.core.detector import Detector
-from continuad.core.types import Prediction, Task
+from continuad.core.types import Task
 from continuad.errors import ContinuadError
-from continuad.strategies._pooled import NONE
+from continuad.strategies._pooled import REJECT, Nearest
 from continuad.strategies._snapshots import Snapshots
 from continuad.strategies._task_inference import TaskInferring
 from continuad.vision.backbones import DEFAULT, AnyBackbone
@@ -22,9 +22,7 @@ class PerTask(TaskInferring):
     Args:
         task_inference: "pooled" compares pooled features with each task's mean (constant cost); "lowest" is the
             thesis's rule, the snapshot whose map has the lowest sum (one pass per snapshot).
-        reject: an image this many times farther from its nearest task than that task's farthest val image is
-            reported as task -1, none of the known ones (and scored by the nearest snapshot all the same). None never
-            rejects. Needs "pooled".
+        reject: see `TaskInferring`; also with "lowest", the distance is measured in pooled features.
         backbone: of the pooled task inference.
     """
 
@@ -36,15 +34,13 @@ class PerTask(TaskInferring):
         detector: Detector,
         task_inference: Literal["pooled", "lowest"] = "pooled",
         seed: int = 0,
-        reject: float | None = None,
+        reject: float | None = REJECT,
         backbone: AnyBackbone = DEFAULT,
     ):
-        super().__init__(detector, seed, backbone)
+        super().__init__(detector, seed, backbone, reject)
         if task_inference not in self.infers_task_by:
             raise ContinuadError(f"pertask task_inference '{task_inference}' is not known; use pooled or lowest")
-        if reject is not None and task_inference != "pooled":
-            raise ContinuadError("pertask can only reject what is no known product with task_inference=pooled")
-        self.task_inference, self.reject = task_inference, reject
+        self.task_inference = task_inference
         self.snapshots = Snapshots(detector)
 
     def before(self, task: Task) -> None:
@@ -64,21 +60,15 @@ class PerTask(TaskInferring):
     def infer_task(self, images: Tensor, how: str | None = None) -> Tensor:
         """(B,) int64 the learned task each image looks most like, in its own way or the named one."""
         if (how or self.task_inference) == "pooled":
-            return super().infer_task(images)
+            return super()._nearest(images, None).task
         return self._lowest(images)
 
-    def _inferred(self, images: Tensor, levels: list[Tensor] | None) -> Tensor:
-        return super()._inferred(images, levels) if self.task_inference == "pooled" else self._lowest(images)
+    def _nearest(self, images: Tensor, levels: list[Tensor] | None) -> Nearest:
+        found = super()._nearest(images, levels)
+        return found if self.task_inference == "pooled" else found._replace(task=self._lowest(images))
 
     def _lowest(self, images: Tensor) -> Tensor:
         """The thesis's rule (5.2): (B,) the task whose snapshot's map has the lowest sum. One pass per snapshot."""
         tasks = [known.index for known in self.tasks]
         sums = torch.stack([self.snapshot(task).predict(images).map.flatten(1).sum(1) for task in tasks])
         return torch.tensor(tasks, device=images.device)[sums.argmin(0)]
-
-    def _predict(self, images: Tensor, task: int | None) -> Prediction:
-        found = super()._predict(images, task)
-        if self.reject is None or task is not None:
-            return found
-        assert found.task is not None
-        return found._replace(task=found.task.where(self.task_distance(images) <= self.reject, NONE))

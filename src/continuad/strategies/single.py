@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from continuad.core.detector import Detector
+from continuad.core.detector import Detector, ask
 from continuad.core.strategy import Strategy
 from continuad.core.types import Prediction, Task
 from continuad.errors import ContinuadError
@@ -27,8 +27,8 @@ class Single(Strategy):
         """Keep the model."""
         self.snapshots.keep(task.index)
 
-    def _predict(self, images: Tensor, task: int | None) -> Prediction:
+    def _predict(self, images: Tensor, task: int | None, out_of_fold: bool) -> Prediction:
         """The raw prediction of the task's own model."""
         if task is None:
             raise ContinuadError("strategy 'single' must be given the task of an image; use 'pertask' to infer it")
-        return self.snapshots.view(task).predict(images)
+        return ask(self.snapshots.view(task), images, out_of_fold)
