@@ -8,16 +8,19 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from continuad.core.batches import in_order
 from continuad.core.strategy import InfersTask, Strategy
-from continuad.core.types import NONE, Task
+from continuad.core.thresholds import standardise
+from continuad.core.types import NONE, ImageSet, Rows, Task
 from continuad.metrics.image import f1_from_counts, image_metrics
 from continuad.metrics.pixel import pixel_metrics
 from continuad.vision.feature_cache import FeatureStore, remembering
 
 LARGE = 2**30  # bytes of maps of one product that are held in memory
 RATES = {"1pct": 0.01, "5pct": 0.05}  # of false alarms, at which verdicts are measured whatever the rule's own
+HIGHEST = 6  # good images with the highest scores, whose maps are shown
 NOT_DECIDED = np.zeros(0, bool), np.zeros(0, bool)
 Values = dict[str, float]
 
@@ -63,9 +66,9 @@ def evaluate(
     """
     task_given = strategy.needs_task if task_given is None else task_given
     given = task.index if task_given else None
-    scores, maps, tasks = _predictions(strategy, task, given, store)
-    ranked = _ranked(scores, maps, task)
-    values, outcome = _verdicts(strategy, task, Outcome(scores, maps, tasks, *NOT_DECIDED), given)
+    found = _predictions(strategy, task.test, given, store)
+    ranked, tasks = _ranked(found.scores, found.maps, task), found.tasks
+    values, outcome = _verdicts(strategy, task, found, given)
     values |= ranked
     if given is not None or not learned:
         return values, outcome
@@ -80,23 +83,64 @@ def evaluate(
     return values, outcome
 
 
+def good_again(
+    strategy: Strategy, task: Task, store: FeatureStore | None, task_given: bool
+) -> tuple[Values, ImageSet, Outcome]:
+    """Look again at a learned product's own good images, where no defective ones are known.
+
+    All of them, each predicted as if it had not been learned, where detector and strategy can do so; else the val
+    images. Verdicts are those of the strategy as it is used: a strategy that infers no task is given the product.
+
+    Returns:
+        good_fpr, the share called anomalous, and good_level, the median score on a scale where 0 is an ordinary good
+        surface and 1 the threshold; the images that score highest; and the predictions of those.
+    """
+    images = task.all_good() if strategy.predicts_out_of_fold else task.val
+    given = task.index if task_given or not strategy.infers_task_by else None
+    found = _predictions(strategy, images, given, store, out_of_fold=True)
+    flagged, decided = _decide(strategy, found, given)
+    own = strategy.thresholds(task.index)
+    values = {"good_fpr": _share(flagged)}
+    values["good_level"] = float(standardise(torch.tensor(np.median(found.scores)), own.centre, own.image))
+    highest = np.argsort(-found.scores, kind="stable")[:HIGHEST]
+    tasks = None if found.tasks is None else found.tasks[highest]
+    kept = Outcome(found.scores[highest], found.maps[highest], tasks, flagged[highest], decided[highest])
+    return values, _chosen(task, images, highest), kept
+
+
+def _chosen(task: Task, images: Rows, at: np.ndarray) -> ImageSet:
+    """Some of all a task's good images, or of its val images, as a set of their own."""
+    learned = len(images) - len(task.val)  # before the val images there are those, or none
+    parts = [task.val.subset([i - learned]) if i >= learned else task.train.subset([i]) for i in at.tolist()]
+
+    return ImageSet(
+        images=np.concatenate([part.images for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        masks=np.concatenate([part.masks for part in parts]),
+        mask_known=np.concatenate([part.mask_known for part in parts]),
+        defects=tuple(part.defects[0] for part in parts),
+        paths=tuple(part.paths[0] for part in parts),
+        sizes=tuple(part.sizes[0] for part in parts),
+    )
+
+
 def _predictions(
-    strategy: Strategy, task: Task, given: int | None, store: FeatureStore | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Scores, maps and inferred tasks, if any, of the test images."""
-    scores = np.empty(len(task.test), np.float32)
-    maps = _room((len(task.test), *task.test.images.shape[-2:]))
-    tasks = np.full(len(task.test), NONE)
+    strategy: Strategy, images: Rows, given: int | None, store: FeatureStore | None, *, out_of_fold: bool = False
+) -> Outcome:
+    """Scores, maps and inferred tasks, if any; no verdicts yet."""
+    scores = np.empty(len(images), np.float32)
+    maps = _room((len(images), *strategy.detector.image_size))
+    tasks = np.full(len(images), NONE)
     inferred, done = False, 0
     with remembering(store):
-        for batch in in_order(task.test, strategy.detector.batch_size):
-            found = strategy.predict(batch.image.to(strategy.detector.device), given)
+        for batch in in_order(images, strategy.detector.batch_size):
+            found = strategy.predict(batch.image.to(strategy.detector.device), given, out_of_fold=out_of_fold)
             at = slice(done, done + len(batch.image))
             scores[at], maps[at] = found.score.cpu().numpy(), found.map.cpu().numpy()
             if found.task is not None:
                 inferred, tasks[at] = True, found.task.cpu().numpy()
             done = at.stop
-    return scores, maps, tasks if inferred else None
+    return Outcome(scores, maps, tasks if inferred else None, *NOT_DECIDED)
 
 
 def _verdicts(strategy: Strategy, task: Task, found: Outcome, given: int | None) -> tuple[Values, Outcome]:

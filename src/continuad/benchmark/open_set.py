@@ -32,25 +32,27 @@ def refuse_learned(open_set: Iterable[Product], learned: Iterable[Product]) -> N
             )
 
 
-def open_set_auroc(
+def open_set_values(
     strategy: Strategy, learned: Sequence[Task], open_set: Sequence[Task], store: FeatureStore | None = None
-) -> float | None:
-    """AUROC of the distance to the nearest task, good images of the open set against all test images of learned tasks.
+) -> dict[str, float]:
+    """How well the distance to the nearest task tells good images of the open set from test images of learned tasks.
 
     Images of the open set come from train, val and test alike, since none of them was learned.
 
     Returns:
-        0..1, where 1 means that every image of the open set lies farther away; None for a strategy that measures no
+        open_set_auroc, 0..1, where 1 means that every image of the open set lies farther away; and open_set_rejected,
+        the share of the open set beyond the reach of every task (distance 1). Empty for a strategy that measures no
         such distance, or where no learned product has a test image.
     """
     distance = _task_distance(strategy)
     tested = [task.test for task in learned if len(task.test)]
     if distance is None or not tested:
-        return None
+        return {}
     unlearned = [images for task in open_set for images in _good(task)]
     with remembering(store):
         near, far = (_distances(strategy, distance, parts) for parts in (tested, unlearned))
-    return image_auroc(np.concatenate([near, far]), np.arange(len(near) + len(far)) >= len(near))
+    auroc = image_auroc(np.concatenate([near, far]), np.arange(len(near) + len(far)) >= len(near))
+    return {"open_set_auroc": auroc, "open_set_rejected": float((far > 1).mean())}
 
 
 def _task_distance(strategy: Strategy) -> Callable[[Tensor], Tensor] | None:

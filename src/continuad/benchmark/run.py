@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from continuad.benchmark.evaluate import Outcome, Values, compare_task_inference, evaluate, inference_ms
+from continuad.benchmark.evaluate import Outcome, Values, compare_task_inference, evaluate, good_again, inference_ms
 from continuad.benchmark.examples import save_examples
 from continuad.benchmark.folder import Rows, RunFolder
 from continuad.benchmark.grouping import Step
-from continuad.benchmark.open_set import open_set_auroc
+from continuad.benchmark.open_set import open_set_values
 from continuad.benchmark.protocol import Protocol
 from continuad.core.footprint import footprint, learning_peak
 from continuad.core.strategy import Strategy
@@ -178,12 +178,15 @@ class Walk:
                 found |= unchanged(strategy, rows)
             for place, product in enumerate(shown):
                 self._say(f"testing {product.name}", place, len(shown))
-                if found[place] or not len(product.test):
+                if found[place]:
                     continue
                 learned = place <= step.last
-                found[place], outcome = evaluate(
-                    strategy, product, self.store, learned=learned, task_given=given and learned
-                )
+                if learned and not product.test.labels.any():
+                    found[place] = self._good_again(strategy, label, place, given, ends)
+                if not len(product.test):
+                    continue
+                values, outcome = evaluate(strategy, product, self.store, learned=learned, task_given=given and learned)
+                found[place] |= values
                 if ends:
                     found[place] |= compare_task_inference(strategy, product) if not given else {}
                     self._save_examples(strategy, label, place, outcome, given)
@@ -212,10 +215,20 @@ class Walk:
         if self.notify:
             self.notify(what, done, total)
 
-    def _save_examples(self, strategy: Strategy, label: str, place: int, outcome: Outcome, given: bool) -> None:
-        """A few of the last model's predictions of a product."""
+    def _good_again(self, strategy: Strategy, label: str, place: int, given: bool, ends: bool) -> Values:
+        """What can be said of a product without defective test images, with pictures of its highest scores."""
+        values, highest, outcome = good_again(strategy, self.products[place], self.store, given)
+        if ends and not len(self.products[place].test):
+            shown = replace(self.products[place], test=highest)
+            self._save_examples(strategy, label, place, outcome, given, shown)
+        return values
+
+    def _save_examples(
+        self, strategy: Strategy, label: str, place: int, outcome: Outcome, given: bool, shown: Task | None = None
+    ) -> None:
+        """A few of the last model's predictions of a product's test images, or of what is shown in its place."""
         if self.examples:
-            product = self.products[place]
+            product = shown or self.products[place]
             folder = self.examples / run_name(strategy, label, self.order)
             thresholds = strategy.thresholds(product.index if given else None)
             save_examples(folder, replace(product, index=place), outcome, thresholds)
@@ -228,8 +241,7 @@ class Walk:
         if len(newest.test):
             values["inference_ms"] = inference_ms(strategy, newest, given)
         if step is self.steps[-1] and self.protocol.open_set:
-            apart = open_set_auroc(strategy, self.products, self.protocol.open_set, self.store)
-            values |= {} if apart is None else {"open_set_auroc": apart}
+            values |= open_set_values(strategy, self.products, self.protocol.open_set, self.store)
         return values
 
     def _rows(self, strategy: Strategy, label: str, step: Step, found: dict[int, Values]) -> Rows:

@@ -89,7 +89,7 @@ class Strategy(nn.Module):
             raise
 
     def _learn(self, task: Task, progress: Progress | None, checkpoint: Checkpoint | None) -> int:
-        task = task.with_all_in_one() if self._predicts_out_of_fold else task
+        task = task.with_all_in_one() if self.predicts_out_of_fold else task
         self.before(task)
         (new, old), val = self.data(task), self.val(task)
         found = fit(
@@ -109,8 +109,8 @@ class Strategy(nn.Module):
         return found.steps
 
     @property
-    def _predicts_out_of_fold(self) -> bool:
-        """Whether thresholds come from all good images."""
+    def predicts_out_of_fold(self) -> bool:
+        """Whether good images can be predicted as if they had not been learned, so that all of them set thresholds."""
         return self.thresholds_from == "train" and self.out_of_fold and isinstance(self.detector, OutOfFold)
 
     def before(self, task: Task) -> None:
@@ -131,7 +131,7 @@ class Strategy(nn.Module):
 
     def _predictions(self, images: Rows) -> Iterator[Prediction]:
         for batch in in_order(images, self.detector.batch_size):
-            yield ask(self.detector, batch.image.to(self.detector.device), self._predicts_out_of_fold)
+            yield ask(self.detector, batch.image.to(self.detector.device), self.predicts_out_of_fold)
 
     def penalty(self, images: Tensor) -> Tensor | float:
         """Added to the loss of every step."""
@@ -157,7 +157,7 @@ class Strategy(nn.Module):
         Raises:
             ContinuadError: nothing was learned yet, or no such task; images of another size.
         """
-        return self._predict(images, self._number_of(task), out_of_fold and self._predicts_out_of_fold)
+        return self._predict(images, self._number_of(task), out_of_fold and self.predicts_out_of_fold)
 
     def _predict(self, images: Tensor, task: int | None, out_of_fold: bool) -> Prediction:
         """`predict` of a task that was learned, for subclasses to implement."""

@@ -11,10 +11,16 @@ import pandas as pd
 from continuad.report import style
 from continuad.report.tables import furthest_runs, matrix
 
-# Losses of the headline metric (0..1) below which an answer is "no", and "a little".
+# Losses, in shares of a product's images or in the metric (0..1), below which an answer is "no", and "a little".
 NOTHING, LITTLE = 0.01, 0.05
 # A strategy below this share of what separate models reach is called weak, even where nothing was lost.
 WEAK = 0.8
+# What is lost at the thresholds in use: the metric, whether a rise is a loss, and how it is called.
+LOSSES = (
+    ("image_recall", False, "defects caught"),
+    ("image_fpr", True, "false alarms"),
+    ("good_fpr", True, "false alarms on its good images"),
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Answer:
         verdict: "no", "a little", "yes", or "reference" (it never learns one product after another), or "open" (it
             cannot be said).
         sentence: the same in words and numbers.
-        worst: the worst change of an earlier product (negative: it fell), NaN where none was measured.
+        worst: the worst change of an earlier product in the metric (negative: it fell), NaN where none was measured.
         final: mean over products at the end, NaN where none was measured.
         products: how many were learned.
     """
@@ -84,14 +90,69 @@ def _answer(rows: pd.DataFrame, line: pd.Series, means: pd.DataFrame, metric: st
     if not earlier:
         what = "Only one product was learned" if products < 2 else f"All {products} products were learned in one step"
         return say("open", f"{what}, so there is no earlier one that could have suffered.")
-    table = changes(rows, metric, detector, strategy)
+    table, weak = changes(rows, metric, detector, strategy), _weak(line, means, metric)
+    used = losses_in_use(rows, detector, strategy)
+    if not used.empty:
+        return say(*_verdict_in_use(used, table, name, weak, len(earlier)))
     if table.empty:
         return say("open", f"No earlier product has {name} both when it was learned and at the end.")
-    return say(*_verdict(table, name, _weak(line, means, metric), len(earlier) - len(table)))
+    return say(*_verdict(table, name, weak, len(earlier) - len(table)))
+
+
+def losses_in_use(rows: pd.DataFrame, detector: str, strategy: str) -> pd.DataFrame:
+    """What earlier products lost in verdicts at the thresholds in use, from when they were learned to the end.
+
+    A strategy that infers the task is judged as it is, any other with the product given.
+
+    Returns:
+        Columns product, what (as in `LOSSES`), learned, final, loss (positive: worse); sorted, the worst first. Empty
+        where rows have no such verdicts.
+    """
+    mine = rows[(rows["detector"] == detector) & (rows["strategy"] == strategy)]
+    measured, found = set(mine["metric"]), []
+    for metric, rises, what in LOSSES:
+        table = changes(rows, in_use(metric, measured), detector, strategy)
+        found.append(table.assign(what=what, loss=table["change"] if rises else -table["change"]).reset_index())
+    return (
+        pd.concat(found).drop(columns="change").sort_values("loss", ascending=False, kind="stable", ignore_index=True)
+    )
+
+
+def in_use(metric: str, measured: set[str]) -> str:
+    """The name under which rows hold a metric of verdicts as a strategy is used: with the task inferred, or else given."""
+    given = f"oracle_{metric}"
+    return metric if "task_accuracy" in measured or given not in measured else given
+
+
+def _verdict_in_use(
+    used: pd.DataFrame, table: pd.DataFrame, name: str, weak: str, earlier: int
+) -> tuple[str, str, float]:
+    """Verdict, sentence and worst change of the metric, where verdicts at the thresholds in use were measured."""
+    worst = used.iloc[0]
+    product, what, then, now = worst["product"], worst["what"], float(worst["learned"]), float(worst["final"])
+    story = f"at the threshold in use, {what} of {product} went from {then:.3f} to {now:.3f}"
+    unmeasured = earlier - used["product"].nunique()
+    after = f" {unmeasured} of {earlier} earlier products could not be measured." if unmeasured else ""
+    if unseen := set(used["product"]) - set(used.loc[used["what"] == LOSSES[0][2], "product"]):
+        names = ", ".join(sorted(unseen))
+        after += f" Whether defects of {names} are still caught cannot be known without pictures of any."
+    least = float("nan")
+    if not table.empty:
+        at = table["change"].idxmin()
+        least = float(table.loc[at, "change"])
+        after += f" Worst change in {name}: {style.signed(least)} ({at})."
+    if worst["loss"] <= 0:
+        return "no", f"No: at the thresholds in use no earlier product lost a verdict.{after}{weak}", least
+    if worst["loss"] < NOTHING:
+        return "no", f"No. Most changed: {story}.{after}{weak}", least
+    if worst["loss"] < LITTLE:
+        return "a little", f"A little: {story}.{after}{weak}", least
+    lost = used.loc[used["loss"] >= LITTLE, "product"].nunique()
+    return "yes", f"Yes: {story}; {lost} of {earlier} earlier products lost {LITTLE} or more.{after}", least
 
 
 def _verdict(table: pd.DataFrame, name: str, weak: str, unmeasured: int) -> tuple[str, str, float]:
-    """Verdict, sentence and worst change for a table of `changes`."""
+    """Verdict, sentence and worst change for a table of `changes`, from results without verdicts in use."""
     at = table["change"].idxmin()
     learned, now, worst = (float(table.loc[at, key]) for key in ("learned", "final", "change"))
     left_out = f" {unmeasured} without {name} {'is' if unmeasured == 1 else 'are'} not counted." if unmeasured else ""

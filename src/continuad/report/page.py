@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 import continuad
 from continuad.report import style
-from continuad.report.answers import answers, headline, not_available, unfinished
+from continuad.report.answers import answers, headline, in_use, not_available, unfinished
 from continuad.report.drawing import inline_svg
 from continuad.report.figures import Drawing, final_products
 from continuad.report.glossary import METRICS
@@ -62,7 +62,8 @@ def render(
         "metric": metric,
         "several": several,
         "headline": headline(found, metric, several),
-        "answers": list(zip(found, means.to_dict("records"), strict=True)),
+        "answers": list(zip(found, [_with_verdicts(line) for line in means.to_dict("records")], strict=True)),
+        "promised": _promised(means),
         "facts": _facts(rows, summary, means),
         "unfinished": unfinished(rows, settings),
         "tables": [thesis_table(summary, detector) for detector in detectors],
@@ -99,6 +100,19 @@ def _environment() -> Environment:
     environment.filters |= {"signed": style.signed, "chance": style.chance}
     environment.filters |= {"heads": table_heads, "body": table_body}
     return environment
+
+
+def _promised(means: pd.DataFrame) -> str:
+    """The mean rate of false alarms that thresholds in use promise, as a percentage; "" where rows have none."""
+    rate = means["image_fpr_promised"].mean()
+    return "" if pd.isna(rate) else f"{100 * rate:.2g} %"
+
+
+def _with_verdicts(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of means, and beside it `used`: false alarms and caught defects as the strategy is used."""
+    measured = {name for name, value in line.items() if pd.notna(value)}
+    shown = ("image_fpr_promised", "image_fpr_1pct", "image_recall_1pct", "image_fpr_5pct", "image_recall_5pct")
+    return {**line, "used": {name: line.get(in_use(name, measured), float("nan")) for name in shown}}
 
 
 def _fraction(value: float) -> str:

@@ -10,11 +10,28 @@ from collections.abc import Iterable
 TABLE_METRICS = ("image_auroc", "image_f1_max", "pixel_auroc", "pixel_f1_max", "pixel_ap", "pixel_aupro")
 QUALITY = (*TABLE_METRICS, "image_f1", "pixel_f1", "image_ap")
 
+VERDICTS = (
+    *("image_fpr_promised", "image_fpr", "image_recall"),
+    *("image_fpr_1pct", "image_recall_1pct", "image_fpr_5pct", "image_recall_5pct"),
+    *("good_fpr", "good_level", "unknown_rate"),
+)
+"""What verdicts are worth; means at the end."""
+
 METRIC_NAMES = {
     "image_auroc": "Image AUROC",
     "image_f1_max": "Image F1 max",
     "image_f1": "Image F1 at the threshold",
     "image_ap": "Image AP",
+    "image_fpr_promised": "False alarms promised",
+    "image_fpr": "False alarms",
+    "image_recall": "Defects caught",
+    "image_fpr_1pct": "False alarms at 1 % promised",
+    "image_recall_1pct": "Defects caught at 1 % promised",
+    "image_fpr_5pct": "False alarms at 5 % promised",
+    "image_recall_5pct": "Defects caught at 5 % promised",
+    "good_fpr": "False alarms on learned good images",
+    "good_level": "Level of learned good images",
+    "unknown_rate": "Called unknown",
     "pixel_auroc": "Pixel AUROC",
     "pixel_f1_max": "Pixel F1 max",
     "pixel_f1": "Pixel F1 at the threshold",
@@ -26,6 +43,7 @@ METRIC_NAMES = {
     "relative_gap": "Relative gap",
     "task_accuracy": "Task accuracy",
     "open_set_auroc": "Open-set AUROC",
+    "open_set_rejected": "Open set rejected",
     "oracle": "oracle_… (task given)",
     "train_seconds": "Learning time",
     "inference_ms": "Inference time",

@@ -7,7 +7,7 @@ import pandas as pd
 
 from continuad.errors import ContinuadError
 from continuad.metrics import continual
-from continuad.report.style import QUALITY, strategy_key
+from continuad.report.style import QUALITY, VERDICTS, strategy_key
 
 KEYS = ("detector", "strategy", "seed", "order")
 _CONTINUAL = ("forgetting", "relative_forgetting", "relative_gap", "backward_transfer", "intransigence")
@@ -18,6 +18,7 @@ TASK_INFERENCE = (
     "task_inference_ms_pooled",
     "task_inference_ms_lowest",
     "open_set_auroc",
+    "open_set_rejected",
 )
 CHANCE = {"image_auroc": 0.5, "pixel_auroc": 0.5}
 """What a model that has learned nothing reaches: the baseline of forward transfer."""
@@ -76,8 +77,8 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     """A line for each run: detector × strategy × seed × order.
 
     Returns:
-        Final means over the tasks seen (plain names such as `pixel_f1_max`, and `oracle_…` with the task
-        given where rows have it), then `forgetting_…`, `relative_forgetting_…`, `relative_gap_…` (against
+        Final means over the tasks seen (plain names such as `pixel_f1_max` or `image_fpr`, and `oracle_…` with the
+        task given where rows have it), then `forgetting_…`, `relative_forgetting_…`, `relative_gap_…` (against
         the strategy "single" of the same detector, seed and order), `backward_transfer_…` and
         `intransigence_…` (mean over tasks, against "multitask") for each metric, `forward_transfer_…` (against
         chance) where tasks to come were measured, how well tasks were inferred, and what it cost: seconds
@@ -91,7 +92,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
         for run, part in runs
     ]
     oracle = sorted({name for name in rows["metric"].unique() if str(name).startswith("oracle_")}, key=_oracle_key)
-    columns = ["run", *KEYS, "tasks", *QUALITY, *oracle]
+    columns = ["run", *KEYS, "tasks", *QUALITY, *VERDICTS, *oracle]
     columns += [f"{kind}_{metric}" for kind in _CONTINUAL for metric in QUALITY]
     columns += [f"forward_transfer_{metric}" for metric in CHANCE]
     columns += [*TASK_INFERENCE, "train_seconds", *_COSTS]
@@ -130,7 +131,7 @@ def _line(
         if metric in CHANCE:
             line[f"forward_transfer_{metric}"] = continual.forward_transfer(values, [CHANCE[metric]] * len(values))
     for metric in present:
-        if metric.startswith("oracle_"):
+        if metric.startswith("oracle_") or metric in VERDICTS:
             line[metric] = continual.average(matrix(part, metric, run)[0])
     final = part[part["after_task"] == last]
     line |= {name: _final(final, name) for name in (*TASK_INFERENCE, *_COSTS)}
