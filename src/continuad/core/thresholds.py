@@ -12,8 +12,10 @@ from torch import Tensor
 
 from continuad.errors import ContinuadError
 
-GOOD_PIXELS = 0.01  # default share of good pixels above the pixel threshold
-DRAWN_PIXELS = 4096  # of each good map, for the pixel threshold: bounds the working memory
+GOOD_PIXELS = (
+    0.001  # default share of good pixels above the pixel threshold; chosen on drawn products, see docs/protocol.md
+)
+DRAWN_PIXELS = 16384  # of each good map, for the pixel threshold: bounds the working memory
 
 
 class Thresholds(NamedTuple):

@@ -119,7 +119,7 @@ def losses_in_use(rows: pd.DataFrame, detector: str, strategy: str) -> pd.DataFr
 
 
 def in_use(metric: str, measured: set[str]) -> str:
-    """The name under which rows hold a metric of verdicts as a strategy is used: with the task inferred, or else given."""
+    """Under which name rows hold a metric of verdicts as a strategy is used: the task inferred, or else given."""
     given = f"oracle_{metric}"
     return metric if "task_accuracy" in measured or given not in measured else given
 
