@@ -12,7 +12,7 @@ from continuad.benchmark.run import Notify, Walk, run_name
 from continuad.benchmark.scenario import left_out
 from continuad.benchmark.settings import Settings
 from continuad.core.fit import Budget
-from continuad.core.strategy import Strategy
+from continuad.core.strategy import Strategy, folds_of
 from continuad.core.thresholds import parse_rule
 from continuad.core.types import Task
 from continuad.errors import ContinuadError, Diverged
@@ -74,7 +74,8 @@ def build(settings: Settings, cell: Cell) -> Strategy:
     options = applicable(find_strategy(name), common) | settings.own_options(name)
     strategy = make_strategy(cell.strategy, detector, **options)
     strategy.calibration.rule = parse_rule(settings.threshold)
-    strategy.thresholds_from = "val" if settings.thresholds_from == "val" else "train"
+    folds_of(settings.thresholds_from)
+    strategy.thresholds_from = settings.thresholds_from
     strategy.budget = Budget(steps or None, settings.epochs or None, settings.patience or None)
     try:
         return strategy.to(settings.device)

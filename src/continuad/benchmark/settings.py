@@ -83,8 +83,7 @@ class Settings:
     thresholds_from: str = _setting(
         "train",
         "train: learn all good images, and predict each as if it had not been learned, where a detector can; val: from "
-        "val images alone.",
-        choices=("train", "val"),
+        "val images alone; crossfit:5: from five more models, each without a fifth of them.",
     )
     skip_unreadable: bool = _setting(False, "Go on without damaged images, naming them.")
     max_pixels: int = _setting(MAX_PIXELS, "Pixels that a picture may have, such as 200000000.", lowest=1)

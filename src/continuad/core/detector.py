@@ -177,6 +177,8 @@ class OutOfFold(Protocol):
     """A detector that can answer as if it had not learned some image, so that every image sets thresholds too.
 
     An image's owner is a number that only its copies share, see `owners_of`.
+    With a class attribute `leaves_out_groups = True`, an owner may have several different images, such as a picture's
+    tiles.
     """
 
     def step_of(self, images: Tensor, owners: Tensor) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +18,11 @@ from continuad.core.detector import Detector, OutOfFold, ask
 from continuad.core.fit import Budget, Progress, TaskImages, fit, seed_of
 from continuad.core.state import Policy, Stats
 from continuad.core.thresholds import Thresholds
-from continuad.core.types import Joined, LearnedTask, Prediction, Rows, Task
+from continuad.core.types import Chosen, ImageSet, Joined, LearnedTask, Prediction, Rows, Task
 from continuad.core.undo import Before
 from continuad.errors import ContinuadError
+
+_log = logging.getLogger(__name__)
 
 
 class Strategy(nn.Module):
@@ -31,8 +35,9 @@ class Strategy(nn.Module):
         out_of_fold: thresholds can come from predictions out of fold: `after` leaves the detector what `fit` made it.
         infers_task_by: ways in which it can find out the task (see `InfersTask`), by name.
         budget: how long a gradient detector learns a task.
-        thresholds_from: "train", all good images, predicted out of fold, wherever detector and strategy can do so and
-            else "val", the val images alone.
+        thresholds_from: "train": all good images, predicted out of fold, wherever detector and strategy can do so, and
+            elsewhere the val images; "val": the val images alone; or "crossfit:5": all good images, each predicted by
+            one of five models that learn the others, beside the model that learns all of them.
         kept: what the strategy remembers (counted as additional memory).
         calibration: rule and thresholds.
         tasks: what was learned, in order of learning.
@@ -45,7 +50,7 @@ class Strategy(nn.Module):
     out_of_fold: ClassVar[bool] = True
     infers_task_by: ClassVar[tuple[str, ...]] = ()
     budget: Budget = Budget()
-    thresholds_from: Literal["train", "val"] = "train"
+    thresholds_from: str = "train"
 
     def __init__(self, detector: Detector, seed: int = 0):
         super().__init__()
@@ -82,14 +87,20 @@ class Strategy(nn.Module):
         """
         task, earlier = self._placed(task), Before(self)
         try:
-            return self._learn(task, progress, checkpoint)
+            steps = self._learn(task, progress, checkpoint)
         except BaseException:
             earlier.restore()
             self.detector.eval()
             raise
+        promised, asked = self.calibration.thresholds(task.index).rate, self.calibration.rule.rate
+        if promised > asked > 0:
+            few = "%s: its good images can promise 1 false alarm in %.0f, not %g %%"
+            _log.warning(few, task.name, 1 / promised, 100 * asked)
+        return steps
 
     def _learn(self, task: Task, progress: Progress | None, checkpoint: Checkpoint | None) -> int:
-        task = task.with_all_in_one() if self.predicts_out_of_fold else task
+        looks = self._crossfit(task)
+        task = task.with_all_in_one() if looks or self.predicts_out_of_fold else task
         self.before(task)
         (new, old), val = self.data(task), self.val(task)
         found = fit(
@@ -104,14 +115,34 @@ class Strategy(nn.Module):
         )
         self.learning_bytes = found.bytes
         self.after(task)
-        self.calibration.learn(self._val_predictions(val))
+        self.calibration.learn({task.index: looks} if looks else self._val_predictions(val))
         self.tasks.append(LearnedTask(task.index, task.name, task.bits))
         return found.steps
 
     @property
     def predicts_out_of_fold(self) -> bool:
         """Whether good images can be predicted as if they had not been learned, so that all of them set thresholds."""
-        return self.thresholds_from == "train" and self.out_of_fold and isinstance(self.detector, OutOfFold)
+        return self.thresholds_from != "val" and self.out_of_fold and isinstance(self.detector, OutOfFold)
+
+    def _crossfit(self, task: Task) -> list[Prediction]:
+        """Predictions of all good images, each by a copy that learned the task without it; none if not asked for."""
+        folds = folds_of(self.thresholds_from)
+        if not folds or self.predicts_out_of_fold:
+            return []
+        if self.budget.patience is not None:
+            raise ContinuadError("cross-fitting leaves no val images to stop early by; leave patience unset")
+        good = task.all_good()
+        if len(good) < 2:
+            return []
+        looks: list[Prediction] = []
+        for fold in range(min(folds, len(good))):
+            left_out = Chosen(good, range(fold, len(good), folds))
+            rest = Chosen(good, [i for i in range(len(good)) if i % folds != fold])
+            copied = copy.deepcopy(self)
+            copied.thresholds_from = "val"
+            copied._learn(replace(task, train=cast(ImageSet, rest), val=cast(ImageSet, left_out)), None, None)
+            looks += copied._predictions(left_out)
+        return looks
 
     def before(self, task: Task) -> None:
         """Called before a task is learned."""
@@ -197,6 +228,20 @@ class Strategy(nn.Module):
         self._refuse_untrained()
         names = ", ".join(f"{known.index} {known.name}" for known in self.tasks)
         raise ContinuadError(f"there is no task '{task}'; learned are {names}")
+
+
+def folds_of(thresholds_from: str) -> int:
+    """How many folds `Strategy.thresholds_from` asks for: 5 for "crossfit:5"; 0 for "train" and "val".
+
+    Raises:
+        ContinuadError: it is none of these.
+    """
+    kind, _, number = thresholds_from.partition(":")
+    if thresholds_from in ("train", "val"):
+        return 0
+    if kind != "crossfit" or not number.isdecimal() or int(number) < 2:
+        raise ContinuadError(f"thresholds from '{thresholds_from}'? use train, val or crossfit:N with N of 2 or more")
+    return int(number)
 
 
 @runtime_checkable

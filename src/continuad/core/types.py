@@ -134,6 +134,24 @@ class Joined(Dataset[Batch]):
         return Batch(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
 
+@dataclass(frozen=True, eq=False)
+class Chosen(Dataset[Batch]):
+    """Some images of a set by their places, without copying their pixels."""
+
+    images: Rows
+    places: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.images[self.places[index]]
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Several images at once, in the order asked for."""
+        return self.images.__getitems__([self.places[i] for i in indices])
+
+
 @dataclass(frozen=True)
 class Task:
     """What is learned at one time (on the factory floor: one product).

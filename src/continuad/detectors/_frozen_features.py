@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -78,6 +79,7 @@ class FeatureStatistics(FrozenFeatures):
     """
 
     learns_by = "statistics"
+    leaves_out_groups: ClassVar[bool] = True
 
     def step(self, images: Tensor) -> None:
         """`step_of` the images' own owners."""

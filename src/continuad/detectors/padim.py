@@ -46,6 +46,7 @@ class Padim(FeatureStatistics):
         seed: of the channel draw; the drawn channels are saved with the model.
     """
 
+    leaves_out_groups = False  # the closed form is that of copies of one image
     drawn: Tensor
 
     def __init__(

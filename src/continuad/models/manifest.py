@@ -15,7 +15,7 @@ def is_sound(manifest: dict[str, Any]) -> bool:
         and _is_made(strategy)
         and _is_budget(strategy.get("budget"))  # type: ignore[union-attr]
         and isinstance(manifest.get("threshold"), str)
-        and manifest.get("thresholds_from") in ("train", "val")
+        and isinstance(manifest.get("thresholds_from"), str)
         and isinstance(manifest.get("backbones"), dict)
         and isinstance(manifest.get("extra"), dict)
         and isinstance(tasks, list)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from continuad.core.fit import Budget
-from continuad.core.strategy import Strategy
+from continuad.core.strategy import Strategy, folds_of
 from continuad.core.thresholds import parse_rule
 from continuad.core.types import LearnedTask
 from continuad.errors import ContinuadError
@@ -148,6 +148,7 @@ def load_model(folder: Path | str, trust: Sequence[str] = ()) -> tuple[Strategy,
         strategy["name"], make_detector(detector["name"], **detector["options"]), **strategy["options"]
     )
     made.calibration.rule, made.budget = parse_rule(manifest["threshold"]), Budget(**strategy["budget"])
+    folds_of(manifest["thresholds_from"])
     made.thresholds_from = manifest["thresholds_from"]
     return made, load_into(made, folder)
 

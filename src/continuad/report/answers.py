@@ -252,6 +252,7 @@ def not_available(rows: pd.DataFrame, means: pd.DataFrame, settings: dict[str, A
             said.append(f"{name} of all products: {reason.replace('it lacks', 'they lack').replace('its', 'their')}.")
         elif lacking:
             said.append(f"{name} of {', '.join(lacking)}: {reason}. Means leave such products out.")
+    said += _promises(rows)
     for detector, group in means.groupby("detector", sort=False):
         if "single" not in set(group["strategy"]):
             said.append(f"Relative gap of {detector}: the strategy “single” was not run; add it to --strategy.")
@@ -273,6 +274,21 @@ def not_available(rows: pd.DataFrame, means: pd.DataFrame, settings: dict[str, A
             "image lies from its nearest learned task, which only strategies with pooled task inference measure."
         )
     return said
+
+
+def _promises(rows: pd.DataFrame) -> list[str]:
+    """Products whose good images are too few for the rate of false alarms that was asked for."""
+    promised = rows.loc[rows["metric"].isin(["image_fpr_promised", "oracle_image_fpr_promised"])]
+    if promised.empty:
+        return []
+    own = promised.groupby("on_name", sort=False)["value"].max()
+    few = [f"{name} 1 in {1 / rate:.0f}" for name, rate in own.items() if rate > promised["value"].min() + 1e-9]
+    if not few:
+        return []
+    return [
+        "The rate of false alarms that was asked for, where thresholds rest on too few good images; the lowest that "
+        f"can be promised is {', '.join(few)}. More good images promise a lower one."
+    ]
 
 
 def _without(means: pd.DataFrame, metric: str) -> str:

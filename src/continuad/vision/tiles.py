@@ -10,7 +10,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from continuad.core.detector import Detector, HasMoments, distance_of, features_of, validation_loss_of
+from continuad.core.detector import (
+    Detector,
+    HasMoments,
+    OutOfFold,
+    distance_of,
+    features_of,
+    owners_of,
+    validation_loss_of,
+)
 from continuad.core.state import Policy
 from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
@@ -79,8 +87,11 @@ class Tiled(Detector):
         if self.learns_by == "gradient":
             chosen = torch.randint(len(self.corners), (len(images),)).to(images.device)
             return self.inner.step(self.cut(images)[torch.arange(len(images), device=images.device), chosen])
-        for tiles in self._tiles([images]):
-            self.inner.step(tiles)
+        if isinstance(self, OutOfFold):
+            self.step_of(images, owners_of(images))
+        else:
+            for tiles in self._tiles([images]):
+                self.inner.step(tiles)
         return None
 
     def finish(self) -> None:
@@ -96,9 +107,24 @@ class Tiled(Detector):
         found = [self._one(image) for image in images]
         return Prediction(torch.stack([p.score for p in found]), torch.stack([p.map for p in found]))
 
-    def _one(self, image: Tensor) -> Prediction:
-        parts = [self.inner.predict(tiles) for tiles in self._tiles([image[None]])]
+    def _one(self, image: Tensor, owner: Tensor | None = None) -> Prediction:
+        """One picture (3, H, W): its score () and map (H, W); with an owner, as if nothing of it had been learned."""
+        parts = [
+            self.inner.predict(tiles) if owner is None else self.inner.predict_without(tiles, owner.expand(len(tiles)))  # type: ignore[operator]
+            for tiles in self._tiles([image[None]])
+        ]
         return Prediction(torch.cat([p.score for p in parts]).amax(), self.stitch(torch.cat([p.map for p in parts])))
+
+    def _step_of(self, images: Tensor, owners: Tensor) -> None:
+        """All tiles of every picture, each its picture's."""
+        for picture, owner in zip(images, owners, strict=True):
+            for tiles in self._tiles([picture[None]]):
+                self.inner.step_of(tiles, owner.expand(len(tiles)))  # type: ignore[operator]
+
+    def _predict_without(self, images: Tensor, owners: Tensor) -> Prediction:
+        """As `_predict`, each picture as if none of its tiles had been learned."""
+        found = [self._one(picture, owner) for picture, owner in zip(images, owners, strict=True)]
+        return Prediction(torch.stack([p.score for p in found]), torch.stack([p.map for p in found]))
 
     def stitch(self, maps: Tensor) -> Tensor:
         """(H, W) from the maps of a picture's tiles (T, h, w)."""
@@ -148,6 +174,9 @@ class Tiled(Detector):
 def tiled(kind: type[Detector]) -> type[Detector]:
     """The tiled form of a kind of detector; its options are those of `Tiled` and the detector's own."""
     body: dict[str, Any] = {"kind": kind, "learns_by": kind.learns_by, "__doc__": f"{kind.__name__} on tiles."}
+    if issubclass(kind, OutOfFold) and getattr(kind, "leaves_out_groups", False):
+        body["step_of"], body["predict_without"] = Tiled._step_of, Tiled._predict_without
+        body["leaves_out_groups"] = True
     if issubclass(kind, HasMoments):
         body["moments"] = lambda self: self.inner.moments()
         body["set_moments"] = lambda self, moments: self.inner.set_moments(moments)
