@@ -32,7 +32,7 @@ class TaskInferring(Strategy):
     def __init__(self, detector: Detector, seed: int = 0, backbone: AnyBackbone = DEFAULT):
         super().__init__(detector, seed)
         self.backbone = BackboneSpec.of(backbone)
-        self.pooled = PooledTaskInference(self.backbone, getattr(detector, "pyramid", None))
+        self.pooled = PooledTaskInference(self.backbone, detector.embedder() if isinstance(detector, Embeds) else None)
 
     def snapshot(self, task: int) -> Detector:
         """The detector as it answers for a learned task; not to be changed."""
@@ -66,21 +66,26 @@ class TaskInferring(Strategy):
         self._refuse_untrained()
         check_size(self.detector, images)
         levels = self._shared_levels(images)
-        if task is None:
-            tasks = self._inferred(images, levels)
-        else:
-            tasks = torch.full((len(images),), task, device=images.device)
-        return self._by_task(images, levels, tasks)
+        if task is not None:
+            return self._by_task(images, levels, torch.full((len(images),), task, device=images.device))
+        nearest = self._inferred(images, levels)
+        return self._by_task(images, levels, nearest.task)._replace(task=self._reported(nearest))
 
     def _shared_levels(self, images: Tensor) -> list[Tensor] | None:
         """The backbone's answer, if it serves both the task inference and the detector."""
         detector = self.detector
-        shared = isinstance(detector, Embeds) and getattr(detector, "pyramid", None) is self.pooled.pyramid
-        return detector.embed(images) if isinstance(detector, Embeds) and shared else None
+        if isinstance(detector, Embeds) and detector.embedder() is self.pooled.pyramid:
+            return detector.embed(images)
+        return None
 
-    def _inferred(self, images: Tensor, levels: list[Tensor] | None) -> Tensor:
+    def _inferred(self, images: Tensor, levels: list[Tensor] | None) -> Nearest:
+        """The task whose snapshot scores each image, and how far it lies."""
         features = self.pooled.embed(images) if levels is None else pooled(levels)
-        return Nearest(*self.pooled(features)).task
+        return Nearest(*self.pooled(features))
+
+    def _reported(self, nearest: Nearest) -> Tensor:
+        """(B,) the task that a prediction names."""
+        return nearest.task
 
     def _by_task(self, images: Tensor, levels: list[Tensor] | None, tasks: Tensor) -> Prediction:
         """Each image's prediction by the snapshot of its task (B,), on one scale."""

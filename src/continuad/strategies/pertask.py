@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from continuad.core.detector import Detector
-from continuad.core.types import Prediction, Task
+from continuad.core.types import Task
 from continuad.errors import ContinuadError
-from continuad.strategies._pooled import NONE
+from continuad.strategies._pooled import NONE, Nearest
 from continuad.strategies._snapshots import Snapshots
 from continuad.strategies._task_inference import TaskInferring
 from continuad.vision.backbones import DEFAULT, AnyBackbone
@@ -67,18 +67,18 @@ class PerTask(TaskInferring):
             return super().infer_task(images)
         return self._lowest(images)
 
-    def _inferred(self, images: Tensor, levels: list[Tensor] | None) -> Tensor:
-        return super()._inferred(images, levels) if self.task_inference == "pooled" else self._lowest(images)
+    def _inferred(self, images: Tensor, levels: list[Tensor] | None) -> Nearest:
+        if self.task_inference == "pooled":
+            return super()._inferred(images, levels)
+        return Nearest(self._lowest(images), torch.full((len(images),), torch.nan))  # this rule knows no distance
+
+    def _reported(self, nearest: Nearest) -> Tensor:
+        if self.reject is None:
+            return nearest.task
+        return nearest.task.where(nearest.distance <= self.reject, NONE)
 
     def _lowest(self, images: Tensor) -> Tensor:
         """The thesis's rule (5.2): (B,) the task whose snapshot's map has the lowest sum. One pass per snapshot."""
         tasks = [known.index for known in self.tasks]
         sums = torch.stack([self.snapshot(task).predict(images).map.flatten(1).sum(1) for task in tasks])
         return torch.tensor(tasks, device=images.device)[sums.argmin(0)]
-
-    def _predict(self, images: Tensor, task: int | None) -> Prediction:
-        found = super()._predict(images, task)
-        if self.reject is None or task is not None:
-            return found
-        assert found.task is not None
-        return found._replace(task=found.task.where(self.task_distance(images) <= self.reject, NONE))
