@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -210,6 +211,42 @@ def test_a_task_that_is_stopped_leaves_the_model_as_it_was(strategy: str) -> Non
         undisturbed.learn(task)
     whole = undisturbed.state_dict()
     assert all(torch.equal(value, whole[name]) for name, value in model.state_dict().items())
+
+
+REFUSE_ALONE = ("multitask",)  # must be shown the earlier tasks again
+
+
+@pytest.mark.parametrize("strategy", strategies())
+def test_a_model_from_disk_learns_a_new_task_beside_the_earlier_ones(strategy: str, tmp_path: Path) -> None:
+    """A stream of one new product numbers it 0, as the first of the earlier ones."""
+    tasks = stream(3)
+    taught = build(meets(strategy), strategy)
+    for task in taught.view(tasks[:2]):
+        taught.learn(task)
+    save_model(taught, tmp_path)
+    model, _ = load_model(tmp_path, trust=[EXTERNAL])
+    new = replace(tasks[2], index=0)
+    given = 0 if model.needs_task else None
+    x = torch.from_numpy(tasks[0].test.images)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    thresholds = [model.thresholds(t) for t in (0, 1)]
+    if strategy in REFUSE_ALONE:
+        with pytest.raises(ContinuadError, match="no images of zebra, chess"):
+            model.learn(new)
+        assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+        assert torch.equal(model.predict(x, given).map, taught.predict(x, given).map)
+        assert ([model.thresholds(t) for t in (0, 1)], model.tasks) == (thresholds, taught.tasks)
+        new = list(model.view(tasks))[2]
+    anew = set(
+        model._val_predictions(model.val(replace(new, index=2)))
+    )  # tasks whose thresholds are set anew, from what is kept
+    before = model.predict(x, 0)
+    model.learn(new)
+    assert [(task.index, task.name) for task in model.tasks] == [(0, "zebra"), (1, "chess"), (2, "egg")]
+    assert {"0", "1", "2"} <= set(model.calibration.kept)
+    assert all(model.thresholds(t) == thresholds[t] for t in (0, 1) if t not in anew)
+    if model.needs_task or model.infers_task_by:
+        assert torch.equal(model.predict(x, "zebra").map, before.map)
 
 
 @pytest.mark.parametrize("name", [*detectors(), EXTERNAL])

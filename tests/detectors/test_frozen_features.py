@@ -22,6 +22,7 @@ def small(name: str) -> FrozenFeatures:
     detector = make_detector(name, **applicable(detectors()[name], SMALL))
     assert isinstance(detector, FrozenFeatures)
     assert isinstance(detector, Embeds)
+    assert detector.embedder() is detector.pyramid
     return detector
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from toys import ToyAutoencoder, images_of, stream
 
 from continuad.benchmark.evaluate import evaluate
 from continuad.core.batches import Images, in_order
+from continuad.core.detector import Detector
 from continuad.core.fit import Budget
 from continuad.core.footprint import MEGABYTE, footprint
 from continuad.core.strategy import Strategy
 from continuad.core.thresholds import Thresholds
-from continuad.core.types import Task
+from continuad.core.types import Prediction, Task
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
 from continuad.strategies.accumulate import Accumulate
@@ -89,6 +92,50 @@ def test_average_is_algorithm_5_1() -> None:
     torch.testing.assert_close(found["covariance"], covariance, rtol=1e-3, atol=1e-3 * float(covariance.abs().max()))
 
 
+class ScaledMean(Detector):
+    """Keeps the mean grey value; an image scores by its distance from it, divided by the val images' mean distance."""
+
+    learns_by = "statistics"
+
+    def step(self, images: Tensor) -> None:
+        grey = images.double().mean()
+        self.stats["mean"] = (self.stats["mean"] + grey) / 2 if "mean" in self.stats else grey
+
+    def moments(self) -> dict[str, Tensor] | None:
+        return {"mean": self.stats["mean"]} if "mean" in self.stats else None
+
+    def set_moments(self, moments: dict[str, Tensor]) -> None:
+        self.stats["mean"] = moments["mean"]
+
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        self.stats["scale"] = torch.cat([self.distance(batch) for batch in images]).mean()
+
+    def distance(self, images: Tensor) -> Tensor:
+        return (images.double().mean((1, 2, 3)) - self.stats["mean"]).abs()
+
+    def _predict(self, images: Tensor) -> Prediction:
+        score = self.distance(images) / self.stats["scale"]
+        return Prediction(score, score[:, None, None].expand(-1, *self.image_size))
+
+
+def test_average_calibrates_the_blend_and_not_the_newest_task_alone() -> None:
+    """Grey 100, then 140: the blend is 120. Val images of 150 lie 30 away from it and 10 from the newest task."""
+
+    def grey(index: int, train: int, val: int) -> Task:
+        sets = [images_of(0, n, defects=False, seed=0, size=32) for n in (4, 2)]
+        for images, value in zip(sets, (train, val), strict=True):
+            images.images[:] = value
+        return Task(index, f"t{index}", *sets, sets[1])
+
+    strategy = Average(ScaledMean(32))
+    strategy.learn(grey(0, 100, 110))
+    assert strategy.detector.stats["scale"].item() == 10
+    strategy.learn(grey(1, 140, 150))
+    assert strategy.detector.stats["mean"].item() == 120
+    assert strategy.detector.stats["scale"].item() == 30
+    assert strategy.predict(torch.full((1, 3, 32, 32), 60, dtype=torch.uint8)).score.item() == 2
+
+
 def test_average_refuses_what_has_no_moments() -> None:
     with pytest.raises(ContinuadError, match="keeps none"):
         Average(ToyAutoencoder())
@@ -116,8 +163,48 @@ def test_multitask_shows_all_images_so_far_and_starts_again() -> None:
     strategy = Multitask(padim())
     assert [len(t.train) for t in strategy.view(TASKS)] == [12, 24, 36]
     assert [len(t.val) for t in strategy.view(TASKS)] == [4, 8, 12]
-    assert [sorted(strategy.val(t)) for t in strategy.view(TASKS)] == [[0], [0, 1], [0, 1, 2]]
-    assert float(taught(strategy, 2).detector.stats["count"]) == 24
+    for number, task in enumerate(strategy.view(TASKS)):
+        assert {t: len(images) for t, images in strategy.val(task).items()} == dict.fromkeys(range(number + 1), 4)
+        strategy.learn(task)
+        assert float(strategy.detector.stats["count"]) == 12 * (number + 1)
+
+
+def test_multitask_keeps_numbers_in_whatever_order_a_later_stream_shows_the_tasks() -> None:
+    """Taught zebra 0 and chess 1; the later stream names them 1 and 0, and egg 2."""
+    strategy, straight = taught(Multitask(padim()), 2), taught(Multitask(padim()), 3)
+    again = [replace(TASKS[place], index=number) for number, place in enumerate((1, 0, 2))]
+    strategy.learn(strategy.view(again)[2])
+    assert strategy.tasks == straight.tasks
+    for number in range(3):
+        np.testing.assert_allclose(strategy.thresholds(number), straight.thresholds(number), rtol=1e-3)
+    assert strategy.thresholds(0) != strategy.thresholds(1)
+
+
+def test_multitask_refuses_what_lacks_tasks_that_it_learned() -> None:
+    strategy = taught(Multitask(padim()), 2)
+    before = {name: value.clone() for name, value in strategy.state_dict().items()}
+    thresholds = strategy.thresholds(1)
+    said = "multitask learns 'egg' together with all tasks before it, and there are no images of {}: give a stream"
+    for task, missing in (
+        (TASKS[2], "zebra, chess"),
+        (strategy.view(TASKS[2:])[0], "zebra, chess"),
+        (strategy.view(TASKS[1:])[1], "zebra"),
+    ):
+        with pytest.raises(ContinuadError, match=said.format(missing)):
+            strategy.learn(task)
+    after = strategy.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert strategy.thresholds(1) == thresholds
+    strategy.learn(strategy.view(TASKS)[2])
+
+
+def test_multitask_counts_tasks_that_were_passed_over_to_the_one_it_learns() -> None:
+    strategy = Multitask(padim())
+    whole = strategy.view(TASKS)[2]
+    assert {t: len(images) for t, images in strategy.val(whole).items()} == {2: 12}
+    strategy.learn(whole)
+    assert [task.name for task in strategy.tasks] == ["egg"]
+    assert strategy.thresholds(2) == strategy.thresholds()
 
 
 def highest(strategy: Strategy, images: Images) -> Thresholds:

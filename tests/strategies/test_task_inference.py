@@ -40,10 +40,14 @@ def test_how_far_a_task_reaches_is_measured_on_the_scale_of_the_day() -> None:
     assert farthest(TASKS[0]) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("reject", [None, 2.0])
 @pytest.mark.parametrize(("detector", "passes"), [(Padim(SIZE, channels=12), 1), (PatchCore(SIZE), 2)])
-def test_an_image_passes_a_shared_backbone_once(detector: Padim, passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PaDiM has the levels that task inference looks at; PatchCore has others, and a second pass."""
-    strategy = PerTask(detector)
+def test_an_image_passes_a_shared_backbone_once(
+    detector: Padim, passes: int, reject: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PaDiM has the levels that task inference looks at; PatchCore has others, and a second pass. Rejecting takes the
+    distance that was found with the task."""
+    strategy = PerTask(detector, reject=reject)
     for task in TASKS[:2]:
         strategy.learn(task)
     seen = []

@@ -159,6 +159,9 @@ class Embeds(Protocol):
     inference, to several task snapshots, to latent replay.
     """
 
+    def embedder(self) -> nn.Module:
+        """The frozen network behind `embed`. Whoever has the very same may pass its levels on."""
+
     def embed(self, images: Tensor) -> list[Tensor]:
         """The backbone's levels for uint8 images (B, 3, H, W)."""
 

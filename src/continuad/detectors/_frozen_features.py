@@ -10,7 +10,7 @@ from torch import Tensor
 
 from continuad.core.detector import Detector, check_trained, owners_of
 from continuad.core.types import Prediction
-from continuad.vision.backbones import AnyBackbone, BackboneSpec, load_backbone
+from continuad.vision.backbones import AnyBackbone, Backbone, BackboneSpec, load_backbone
 
 Levels = list[Tensor]
 
@@ -27,6 +27,10 @@ class FrozenFeatures(Detector):
         super().__init__(image_size)
         self.backbone = BackboneSpec.of(backbone)
         self.pyramid = load_backbone(self.backbone, strides)
+
+    def embedder(self) -> Backbone:
+        """The backbone, cut to the detector's levels."""
+        return self.pyramid
 
     def embed(self, images: Tensor) -> Levels:
         """The backbone's levels, (B, C, h, w) each, for uint8 images (B, 3, H, W)."""

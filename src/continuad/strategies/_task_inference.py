@@ -43,7 +43,7 @@ class TaskInferring(Strategy):
         if reject is not None and not 0 <= reject < 1:
             raise ContinuadError(f"reject={reject} must be a share of good images in [0, 1), or None to reject nothing")
         self.backbone, self.reject = BackboneSpec.of(backbone), reject
-        shared = getattr(detector, "pyramid", None)
+        shared = detector.embedder() if isinstance(detector, Embeds) else None
         self.pooled = PooledTaskInference(self.backbone, shared, REJECT if reject is None else reject)
 
     def snapshot(self, task: int) -> Detector:
@@ -67,7 +67,7 @@ class TaskInferring(Strategy):
     def nearest(self, images: Tensor) -> Nearest:
         """Nearest task and distance of uint8 images (B, 3, H, W)."""
         self._refuse_untrained()
-        return self._nearest(images, None)
+        return self._inferred(images, None)
 
     def thresholds(self, task: int | None = None, rate: float | None = None) -> Thresholds:
         """0, 1 and 1, since predictions are standardised; the image threshold of a task differs for another rate.
@@ -89,7 +89,7 @@ class TaskInferring(Strategy):
         if task is not None:
             tasks = torch.full((len(images),), task, device=images.device)
             return self._by_task(images, levels, tasks, out_of_fold)
-        nearest = self._nearest(images, levels)
+        nearest = self._inferred(images, levels)
         found = self._by_task(images, levels, nearest.task, out_of_fold)
         if self.reject is None:
             return found
@@ -98,10 +98,12 @@ class TaskInferring(Strategy):
     def _shared_levels(self, images: Tensor) -> list[Tensor] | None:
         """The backbone's answer, if it serves both the task inference and the detector."""
         detector = self.detector
-        shared = isinstance(detector, Embeds) and getattr(detector, "pyramid", None) is self.pooled.pyramid
-        return detector.embed(images) if isinstance(detector, Embeds) and shared else None
+        if isinstance(detector, Embeds) and detector.embedder() is self.pooled.pyramid:
+            return detector.embed(images)
+        return None
 
-    def _nearest(self, images: Tensor, levels: list[Tensor] | None) -> Nearest:
+    def _inferred(self, images: Tensor, levels: list[Tensor] | None) -> Nearest:
+        """The task whose snapshot scores each image, and how far it lies from its nearest task."""
         features = self.pooled.embed(images) if levels is None else pooled(levels)
         return Nearest(*self.pooled(features))
 

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from continuad.core.batches import in_order
 from continuad.core.detector import Detector, HasMoments
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
@@ -34,7 +35,7 @@ class Average(Strategy):
         self.earlier = self.detector.moments() if self.tasks else None
 
     def after(self, task: Task) -> None:
-        """Blend it with what the task taught."""
+        """Blend it with what the task taught; what scores are scaled by follows the blend."""
         assert isinstance(self.detector, HasMoments)
         earlier, self.earlier = self.earlier, None
         now = self.detector.moments()
@@ -42,3 +43,5 @@ class Average(Strategy):
             return
         i = len(self.tasks)
         self.detector.set_moments({k: earlier[k] * (i / (i + 1)) + now[k] * (1 / (i + 1)) for k in now})
+        batches = in_order(task.val, self.detector.batch_size)
+        self.detector.calibrate(batch.image.to(self.detector.device) for batch in batches)

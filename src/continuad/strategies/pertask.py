@@ -60,11 +60,11 @@ class PerTask(TaskInferring):
     def infer_task(self, images: Tensor, how: str | None = None) -> Tensor:
         """(B,) int64 the learned task each image looks most like, in its own way or the named one."""
         if (how or self.task_inference) == "pooled":
-            return super()._nearest(images, None).task
+            return super()._inferred(images, None).task
         return self._lowest(images)
 
-    def _nearest(self, images: Tensor, levels: list[Tensor] | None) -> Nearest:
-        found = super()._nearest(images, levels)
+    def _inferred(self, images: Tensor, levels: list[Tensor] | None) -> Nearest:
+        found = super()._inferred(images, levels)
         return found if self.task_inference == "pooled" else found._replace(task=self._lowest(images))
 
     def _lowest(self, images: Tensor) -> Tensor:
