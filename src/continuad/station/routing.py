@@ -1,0 +1,101 @@
+"""Which product does a picture show, or none of them? Each product is judged on a scale of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from continuad.core.thresholds import conformal_place
+from continuad.errors import ContinuadError
+
+FARTHEST = 64  # of a product's pictures, kept to say how far it reaches
+REACH_RATE = 0.01  # share of a product's good pictures that may lie beyond it
+MARGIN = 1.5  # defects move a picture away from its product, too
+SHARED = 0.1  # share of the mean variance in every channel's: few pictures do not tell all channels apart
+
+
+class Near(NamedTuple):
+    """A product and how far a picture lies from it, where 1 is as far as its pictures may lie."""
+
+    product: str
+    distance: float
+
+
+class Route(NamedTuple):
+    """What a product's pictures look like.
+
+    Attributes:
+        mean, variance: (C,) of pooled features.
+        farthest: (N, C) features of the good pictures that lie farthest from the mean.
+        images: () how many good pictures there were.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    farthest: Tensor
+    images: Tensor
+
+    @classmethod
+    def learn(cls, features: Tensor) -> Route:
+        """From the pooled features (N, C) of all good pictures."""
+        z = features.double()
+        route = cls(z.mean(0).float(), z.var(0, correction=0).float(), features, torch.tensor(len(z)))
+        return route._replace(farthest=route._far(features))
+
+    def with_more(self, features: Tensor) -> Route:
+        """With further good pictures (N, C)."""
+        more, n, m = Route.learn(features), float(self.images), len(features)
+        share, shift = m / (n + m), more.mean - self.mean
+        variance = (1 - share) * self.variance + share * more.variance + share * (1 - share) * shift.square()
+        route = Route(self.mean + share * shift, variance, self.farthest, self.images + m)
+        return route._replace(farthest=route._far(torch.cat([self.farthest, features])))
+
+    def deviation(self) -> Tensor:
+        """(C,) by which features are divided before they are compared."""
+        return ((1 - SHARED) * self.variance + SHARED * self.variance.mean() + 1e-6).sqrt()
+
+    def reach(self) -> Tensor:
+        """() distance that counts as 1; infinite where a single picture tells no spread."""
+        count = int(self.images)
+        from_others = self._apart(self.farthest).sort().values * count / max(1, count - 1)
+        place = conformal_place(count, REACH_RATE) - (count - len(from_others))
+        found = MARGIN * from_others[max(0, place - 1)]
+        return found if found > 0 else torch.tensor(torch.inf)
+
+    def _apart(self, features: Tensor) -> Tensor:
+        return ((features - self.mean) / self.deviation()).norm(dim=1)
+
+    def _far(self, features: Tensor) -> Tensor:
+        return features[self._apart(features).argsort(descending=True)[:FARTHEST]]
+
+
+class Router:
+    """All products of a version.
+
+    Args:
+        routes: by product, in the order they were taught.
+    """
+
+    def __init__(self, routes: Mapping[str, Route]):
+        self.products = list(routes)
+        if routes:
+            self._means = torch.stack([route.mean for route in routes.values()])
+            self._scales = torch.stack([route.deviation() * route.reach() for route in routes.values()])
+
+    def nearest(self, features: Tensor) -> list[Sequence[Near]]:
+        """Of each picture's pooled features (B, C): the two nearest products, the nearest first.
+
+        Raises:
+            ContinuadError: nothing was taught yet.
+        """
+        if not self.products:
+            raise ContinuadError("the station knows no product yet: teach one with `continuad learn`")
+        apart = ((features[:, None] - self._means) / self._scales).norm(dim=2)
+        distances, places = apart.topk(min(2, len(self.products)), largest=False)
+        return [
+            [Near(self.products[place], distance) for place, distance in zip(*row, strict=True)]
+            for row in zip(places.tolist(), distances.tolist(), strict=True)
+        ]

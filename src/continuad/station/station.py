@@ -1,0 +1,295 @@
+"""The station: a folder (and a database) that holds every product, every version, and what was asked of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+import sqlalchemy as sa
+
+from continuad.data.decode import MAX_PIXELS
+from continuad.errors import ContinuadError
+from continuad.station import teach
+from continuad.station.blobs import Blobs
+from continuad.station.geometry import Geometry
+from continuad.station.judge import Inspection, Judge
+from continuad.station.pictures import Pictures, Shot, each, shot
+from continuad.station.tables import history, inspections, members, open_database, versions
+from continuad.station.taught import Record, Taught
+from continuad.station.teach import Progress
+
+_log = logging.getLogger(__name__)
+DETECTOR = "patchcore"  # the default: its thresholds keep their promise, and a product takes a few megabytes
+WAIT = 10.0  # seconds that a writer waits for another
+
+
+class Station:
+    """Products taught one after another, inspected, corrected and undone.
+
+    Every change makes a version: which products there are, what each has learned, where its threshold lies. It is
+    written whole before it is put in service in one transaction; what was learned lies in files that are never changed.
+    So a process that is killed, a full disk or a lost connection leaves the last good version in service.
+
+    One process writes at a time, and any number read.
+
+    Args:
+        folder: the station's. database: URL of a database in place of the `station.db` in it.
+    """
+
+    def __init__(self, folder: Path, database: str | None = None):
+        self.folder = folder
+        self.blobs = Blobs(folder / "blobs")
+        self.engine = open_database(folder, database)
+        self._judge: Judge | None = None
+
+    @classmethod
+    def open(cls, path: str | Path, database: str | None = None, *, create: bool = False) -> Station:
+        """The station in a folder.
+
+        Args:
+            database: URL such as "postgresql+psycopg://user@host/name", for tables that several stations share.
+            create: make a new one where there is none.
+
+        Raises:
+            ContinuadError: there is none, or the folder holds something else.
+        """
+        folder = Path(path).expanduser().absolute()
+        there = (folder / "station.db").is_file() or (folder / "blobs").is_dir()
+        if not there and not create:
+            raise ContinuadError(
+                f"{folder}: there is no station here. Begin one with `continuad learn {folder} FOLDER`"
+            )
+        if not there and folder.is_dir() and any(folder.iterdir()):
+            raise ContinuadError(f"{folder}: this folder holds other things; give a new one for the station")
+        (folder / "blobs").mkdir(parents=True, exist_ok=True)
+        return cls(folder, database)
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def products(self) -> list[Taught]:
+        """The products in service, in the order they were taught."""
+        return list(self._current().products.values())
+
+    def inspect(
+        self,
+        pictures: Pictures | Iterable[Pictures],
+        product: str | None = None,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        log: bool = True,
+    ) -> Iterator[Inspection]:
+        """A verdict for each picture, in their order.
+
+        Args:
+            pictures: files, folders, Pillow images or arrays (H, W, 3) uint8; one or many.
+            product: the one they show, if it is known.
+            log: write each verdict into the log of inspections.
+
+        Raises:
+            ContinuadError: nothing was taught yet, no such product, or a picture that cannot be read.
+        """
+        judge = self._current()
+        bits = judge.bits(product)
+        for found in judge.inspect(self._shots(pictures, bits, max_pixels), product):
+            if log:
+                self._note(found)
+            yield found
+
+    def history(self) -> list[dict[str, Any]]:
+        """What was asked of the station and what came of it, oldest first."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(sa.select(history).order_by(history.c.id)).mappings()
+            return [dict(row) for row in rows]
+
+    def inspections(self, last: int | None = None) -> list[dict[str, Any]]:
+        """The log of inspections, oldest first; the last ones alone where a number is given."""
+        asked = sa.select(inspections).order_by(inspections.c.id.desc())
+        with self.engine.connect() as connection:
+            rows = connection.execute(asked if last is None else asked.limit(last)).mappings()
+            return [dict(row) for row in rows][::-1]
+
+    @property
+    def version(self) -> int:
+        """The version in service; 0 before the first product."""
+        with self.engine.connect() as connection:
+            return self._head(connection)
+
+    # -- changing ----------------------------------------------------------------------------------------------------
+
+    def learn(
+        self,
+        folder: str | Path,
+        name: str | None = None,
+        *,
+        detector: str = DETECTOR,
+        options: dict[str, Any] | None = None,
+        geometry: Geometry | None = None,
+        max_pixels: int = MAX_PIXELS,
+        progress: Progress | None = None,
+    ) -> Taught:
+        """Teach a new product from a folder of good pictures.
+
+        Args:
+            name: the product's; None: the folder's.
+            detector, options: its kind, as `make_detector` takes it.
+            progress: called with (what, done, total).
+
+        Raises:
+            ContinuadError: a product of that name is there, or `check-data` has something against the folder.
+        """
+        folder = Path(folder).expanduser()
+        name = name or folder.absolute().name
+        with self._writing():
+            if name in self._current().products:
+                raise ContinuadError(
+                    f"there is a product '{name}' already; add pictures to it with `continuad update`, or give "
+                    "another --name"
+                )
+            good = teach.read_good(folder, geometry or Geometry(), None, max_pixels, progress)
+            record = Record(detector, options or {}, geometry or Geometry(), good.bits, len(good.images))
+            return self._promote("learn", teach.learn(name, good, record, progress), {"notes": list(good.notes)})
+
+    def update(
+        self, product: str, folder: str | Path, *, max_pixels: int = MAX_PIXELS, progress: Progress | None = None
+    ) -> Taught:
+        """Teach a product further good pictures, without those it was taught before.
+
+        Raises:
+            ContinuadError: no such product, one that cannot be updated, or a folder that `check-data` refuses.
+        """
+        with self._writing():
+            known = self._current().taught(product)
+            record = known.record
+            good = teach.read_good(Path(folder).expanduser(), record.geometry, record.bits, max_pixels, progress)
+            return self._promote("update", teach.update(known, good, progress), {"notes": list(good.notes)})
+
+    def set_threshold(self, product: str, *, false_alarms: float | None = None, value: float | None = None) -> Taught:
+        """Move a product's threshold: to the one that promises a rate of false alarms, or to a score.
+
+        Raises:
+            ContinuadError: no such product; both or neither given; a rate outside [0, 1), a value that is not finite.
+        """
+        if (false_alarms is None) == (value is None):
+            raise ContinuadError("give a rate of false alarms, or a value for the threshold")
+        with self._writing():
+            known = self._current().taught(product)
+            if false_alarms is not None:
+                known.calibration.thresholds(0, false_alarms)
+                return self._promote("threshold", known.with_record(false_alarms=false_alarms, value=None), {})
+            return self._promote("threshold", known.with_record(value=float(value or 0.0)), {})
+
+    def forget(self, product: str) -> None:
+        """Take a product out of service. The others answer as before, bit for bit."""
+        with self._writing():
+            self._current().taught(product)
+            rest = [taught for taught in self.products() if taught.name != product]
+            self._put_in_service("forget", product, rest, {})
+
+    def undo(self, to: int | None = None) -> int:
+        """Go back to the version before, or to another one; the version then in service.
+
+        Raises:
+            ContinuadError: there is none, or it lacks files.
+        """
+        with self._writing(), self.engine.begin() as connection:
+            now = self._head(connection)
+            before = connection.scalar(sa.select(versions.c.before).where(versions.c.id == now)) if to is None else to
+            known = connection.scalar(sa.select(versions.c.id).where(versions.c.id == before))
+            if known is None:
+                raise ContinuadError(
+                    "there is no version before this one" if to is None else f"there is no version {to}; see `history`"
+                )
+            for blob in connection.scalars(sa.select(members.c.blob).where(members.c.version == known)):
+                self.blobs.get(blob)
+            self._write_history(connection, "undo", "", now, known, {})
+        self._judge = None
+        return int(known)
+
+    # -- within ------------------------------------------------------------------------------------------------------
+
+    def _shots(self, pictures: Pictures | Iterable[Pictures], bits: int, max_pixels: int) -> Iterator[Shot]:
+        for number, picture in enumerate(each(pictures)):
+            yield shot(picture, number, bits, max_pixels)
+
+    def _current(self) -> Judge:
+        """The version in service, read anew when another one was put in its place."""
+        with self.engine.connect() as connection:
+            head = self._head(connection)
+            if self._judge is None or self._judge.version != head:
+                asked = sa.select(members).where(members.c.version == head).order_by(members.c.place)
+                rows = connection.execute(asked).mappings().all()
+                self._judge = Judge([self._load(row["product"], row["blob"], row["record"]) for row in rows], head)
+        return self._judge
+
+    def _load(self, name: str, blob: str, record: dict[str, Any]) -> Taught:
+        known = self._judge.products.get(name) if self._judge else None
+        if known is not None and known.blob == blob:
+            return known.with_record(**vars(Record.of(record)))
+        return Taught.of(name, Record.of(record), blob, self.blobs.get(blob))
+
+    def _promote(self, verb: str, taught: Taught, report: dict[str, Any]) -> Taught:
+        """Put a product, new or changed, in service beside the others."""
+        products = {one.name: one for one in self.products()} | {taught.name: taught}
+        self._put_in_service(verb, taught.name, list(products.values()), report)
+        return self._current().taught(taught.name)
+
+    def _put_in_service(self, verb: str, product: str, products: Sequence[Taught], report: dict[str, Any]) -> None:
+        blobs = [taught.blob or self.blobs.put(taught.tensors()) for taught in products]
+        with self.engine.begin() as connection:
+            before = self._head(connection)
+            made = versions.insert().values(made_at=_now(), verb=verb, product=product, before=before or None)
+            after = connection.execute(made.returning(versions.c.id)).scalar_one()
+            for place, (taught, blob) in enumerate(zip(products, blobs, strict=True)):
+                row = {"version": after, "product": taught.name, "place": place, "blob": blob}
+                connection.execute(members.insert().values(**row, record=taught.record.plain()))
+            self._write_history(connection, verb, product, before, after, report)
+
+    def _write_history(
+        self, connection: sa.Connection, verb: str, product: str, before: int, after: int, report: dict[str, Any]
+    ) -> None:
+        row = {"at": _now(), "verb": verb, "product": product, "before": before or None, "after": after}
+        connection.execute(history.insert().values(**row, promoted=True, report=report))
+
+    def _head(self, connection: sa.Connection) -> int:
+        """The version that was put in service last."""
+        promoted = sa.select(history.c.after).where(history.c.promoted).order_by(history.c.id.desc()).limit(1)
+        return int(connection.scalar(promoted) or 0)
+
+    def _note(self, found: Inspection) -> None:
+        row = {name: getattr(found, name) for name in ("file", "content", "product", "verdict", "score", "threshold")}
+        row |= {name: getattr(found, name) for name in ("confidence", "seconds", "version")}
+        with self.engine.begin() as connection:
+            connection.execute(inspections.insert().values(at=_now(), **row))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One writer at a time; what an interrupted one has left behind is swept before the next begins."""
+        lock = filelock.FileLock(self.folder / "writing.lock", timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            _log.warning("another process is writing to %s; waiting up to %g seconds", self.folder, WAIT)
+            try:
+                lock.acquire(timeout=WAIT)
+            except filelock.Timeout:
+                raise ContinuadError(
+                    f"{self.folder}: another process is writing to this station; try again later"
+                ) from None
+        try:
+            self._sweep()
+            yield
+        finally:
+            lock.release()
+
+    def _sweep(self) -> None:
+        with self.engine.connect() as connection:
+            self.blobs.sweep(connection.scalars(sa.select(members.c.blob)))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

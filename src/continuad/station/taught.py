@@ -1,0 +1,134 @@
+"""One product as a version of the station has learned it: how to look, what to compare with, its threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from continuad.core.calibration import Calibration
+from continuad.core.detector import Detector
+from continuad.core.thresholds import Thresholds
+from continuad.models.registry import make_detector
+from continuad.station.blobs import prefixed, under
+from continuad.station.geometry import Geometry
+from continuad.station.routing import Route
+from continuad.strategies._snapshots import light_view
+
+OWN = 0  # the number a product's thresholds have in its calibration
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a product beside its tensors.
+
+    Attributes:
+        detector, options: what `make_detector` takes.
+        geometry: of its working images.
+        bits: white level of its pictures above 8 bits; None if they were not decoded alike.
+        images: good pictures learned.
+        false_alarms: rate that its threshold asks for; value: a threshold that was given in its place.
+    """
+
+    detector: str
+    options: dict[str, Any]
+    geometry: Geometry
+    bits: int | None
+    images: int
+    false_alarms: float = 0.01
+    value: float | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As values that JSON holds."""
+        return asdict(self) | {"geometry": self.geometry.plain()}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Record:
+        """From what `plain` gave."""
+        return cls(**{**values, "geometry": Geometry.of(values["geometry"])})
+
+    def make(self) -> Detector:
+        """A new detector of its kind."""
+        return make_detector(self.detector, image_size=self.geometry.size, **self.options)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A product in service.
+
+    Attributes:
+        name: the product's. record: see there. blob: name of the file that holds its tensors.
+        state: what its detector has learned. calibration: scores of its good pictures. route: what it looks like.
+        seen: (N,) int64 `owners_of` the pictures that were learned.
+    """
+
+    name: str
+    record: Record
+    blob: str
+    state: dict[str, Tensor]
+    calibration: Calibration
+    route: Route
+    seen: Tensor
+    _made: list[Detector] = field(default_factory=list, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, name: str, record: Record, blob: str, tensors: Mapping[str, Tensor]) -> Taught:
+        """From the tensors of a file."""
+        calibration = Calibration()
+        for key, value in under(tensors, "calibration/").items():
+            calibration.kept[key] = value
+        route = Route(**under(tensors, "route/"))
+        return cls(name, record, blob, under(tensors, "detector/"), calibration, route, tensors["seen"])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What its file holds."""
+        kept = self.calibration.kept.under("")
+        return (
+            prefixed("detector/", self.state)
+            | prefixed("calibration/", kept)
+            | prefixed("route/", self.route._asdict())
+            | {"seen": self.seen}
+        )
+
+    def detector(self) -> Detector:
+        """A light view of its detector; views of one kind share what is frozen."""
+        if not self._made:
+            self._made.append(light_view(_base(_Key(self.record)), self.state))
+        return self._made[0]
+
+    def thresholds(self) -> Thresholds:
+        """Those in use."""
+        found = self.calibration.thresholds(OWN, self.record.false_alarms)
+        return found if self.record.value is None else found._replace(image=self.record.value, rate=float("nan"))
+
+    def confidence(self, score: float) -> float:
+        """In [0, 1], 0.5 at the threshold in use; see `Calibration.confidence`."""
+        own = self.calibration.thresholds(OWN).image
+        return self.calibration.confidence(score - self.thresholds().image + own, OWN)
+
+    def with_record(self, **changes: Any) -> Taught:
+        """The same product with another record."""
+        return replace(self, record=replace(self.record, **changes), _made=self._made)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A record, by what its detector is made from."""
+
+    record: Record = field(compare=False)
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        made_from = (self.record.detector, sorted(self.record.options.items()), self.record.geometry.size)
+        object.__setattr__(self, "text", repr(made_from))
+
+
+@lru_cache(maxsize=8)
+def _base(key: _Key) -> Detector:
+    """An untrained detector that views are made from."""
+    with torch.inference_mode(False):
+        return key.record.make().eval()

@@ -1,0 +1,166 @@
+"""Good pictures in, a learned product out: `learn` from nothing, `update` from what a product has learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from continuad.core.batches import in_order
+from continuad.core.calibration import ALL, Calibration
+from continuad.core.detector import owners_of
+from continuad.core.types import ImageSet, LearnedTask, Task
+from continuad.data.audit import audit
+from continuad.data.decode import in_threads, read_picture, white_bits
+from continuad.data.discover import discover
+from continuad.data.splits import val_split
+from continuad.errors import ContinuadError
+from continuad.models.registry import make_strategy
+from continuad.station.geometry import Geometry
+from continuad.station.routing import Route
+from continuad.station.taught import OWN, Record, Taught
+from continuad.strategies._pooled import pooled
+from continuad.vision.backbones import DEFAULT, Backbone, load_backbone
+
+Progress = Callable[[str, int, int], None]
+ROUTE_STRIDES = (8, 16)  # PatchCore's, so that one pass serves both
+
+
+@dataclass(frozen=True, eq=False)
+class Good:
+    """Good pictures as working images.
+
+    Attributes:
+        images: (N, 3, H, W) uint8. paths: N files. bits: white level of pictures above 8 bits.
+        notes: what `check-data` says of them beyond errors.
+    """
+
+    images: np.ndarray
+    paths: tuple[Path, ...]
+    bits: int
+    notes: tuple[str, ...] = ()
+
+    def task(self, name: str, index: int) -> Task:
+        """All of them to learn, and some set aside for detectors that need it."""
+        learn, val = val_split(len(self.images), 0.1, 0, name)
+        whole = self._set()
+        train = whole.subset(learn)
+        return Task(index, name, train, train if learn == val else whole.subset(val), whole.subset([]), self.bits)
+
+    def without(self, seen: Tensor) -> Good:
+        """Those among them that were not seen yet."""
+        new = (~torch.isin(self.owners(), seen)).nonzero().flatten().tolist()
+        return Good(self.images[new], tuple(self.paths[i] for i in new), self.bits, self.notes)
+
+    def owners(self) -> Tensor:
+        """(N,) int64, see `owners_of`."""
+        return torch.cat([owners_of(batch.image) for batch in in_order(self._set(), 64)])
+
+    def _set(self) -> ImageSet:
+        n, size = len(self.images), self.images.shape[-2:]
+        good = np.zeros(n, bool)
+        return ImageSet(
+            self.images, good, np.zeros((n, *size), bool), ~good, ("good",) * n, self.paths, (tuple(size),) * n
+        )
+
+
+def read_good(
+    folder: Path, geometry: Geometry, bits: int | None, max_pixels: int, progress: Progress | None = None
+) -> Good:
+    """The good pictures of a folder, once `check-data` has nothing against it.
+
+    Raises:
+        ContinuadError: it has; all its reasons are given.
+    """
+    (found,) = audit(folder, image_size=geometry.size, max_pixels=max_pixels)
+    if found.errors:
+        raise ContinuadError(
+            f"{folder} is not learned, for what `continuad check-data` says:\n" + "\n".join(found.errors)
+        )
+    paths = tuple(item.path for item in discover(folder).train)
+    bits = white_bits(paths, max_pixels) if bits is None else bits
+
+    def read(path: Path) -> np.ndarray:
+        return geometry.apply(read_picture(path, bits, max_pixels).rgb)
+
+    images = np.empty((len(paths), 3, *geometry.size), np.uint8)
+    for place, image in enumerate(in_threads(read, paths)):
+        images[place] = image
+        if progress:
+            progress("reading pictures", place + 1, len(paths))
+    return Good(images, paths, bits, tuple(finding.text for finding in found.findings))
+
+
+def learn(name: str, good: Good, record: Record, progress: Progress | None = None) -> Taught:
+    """Teach a new product.
+
+    Raises:
+        ContinuadError: learning diverges, or the detector refuses its options.
+    """
+    strategy = make_strategy("naive", record.make())
+    strategy.learn(good.task(name, OWN), _say(name, progress))
+    route = Route.learn(route_features(torch.from_numpy(good.images)))
+    kept = strategy.calibration
+    return Taught(name, record, "", strategy.detector.learned(), kept, route, good.owners())
+
+
+def update(known: Taught, good: Good, progress: Progress | None = None) -> Taught:
+    """Teach a product further good pictures, without those it was taught before.
+
+    What statistics add up is exact (PaDiM: portions equal one go) or a bank that grows by the new pictures' share
+    (PatchCore, SPADE). Scores of earlier pictures keep their part in the threshold as they were measured; where more is
+    known, they would only be lower.
+
+    Raises:
+        ContinuadError: the detector learns by gradient, or every picture was learned before.
+    """
+    new, detector = good.without(known.seen), known.record.make()
+    if detector.learns_by != "statistics":
+        raise ContinuadError(
+            f"{known.name} was taught with {known.record.detector}, which cannot be updated without its earlier "
+            "pictures; teach it anew under another name, from all of them"
+        )
+    if not len(new.images):
+        raise ContinuadError(f"{known.name}: all of these pictures were learned before; nothing to update")
+    detector.restore(known.state)
+    strategy = make_strategy("accumulate", detector)
+    strategy.tasks = [LearnedTask(OWN, known.name, known.record.bits)]
+    strategy.learn(new.task(f"{known.name}, further", OWN + 1), _say(known.name, progress))
+    route = known.route.with_more(route_features(torch.from_numpy(new.images)))
+    record = replace(known.record, images=known.record.images + len(new.images))
+    calibration = _joined(known.calibration, strategy.calibration)
+    seen = torch.cat([known.seen, new.owners()])
+    return Taught(known.name, record, "", strategy.detector.learned(), calibration, route, seen)
+
+
+def _joined(old: Calibration, new: Calibration) -> Calibration:
+    """Thresholds from the scores of both: of a product, and of its further pictures."""
+    first, second = (part.kept[f"{number}/images"] for part, number in ((old, OWN), (new, OWN + 1)))
+    share = len(second) / (len(first) + len(second))
+    found = Calibration(old.rule)
+    scores = torch.cat([first, second]).sort().values
+    for name in (str(OWN), ALL):
+        found.kept[name] = (1 - share) * old.kept[str(OWN)] + share * new.kept[str(OWN + 1)]
+        found.kept[f"{name}/images"] = scores
+    return found
+
+
+def route_features(images: Tensor) -> Tensor:
+    """Pooled features (N, C) of uint8 images (N, 3, H, W), by which products are told apart."""
+    with torch.no_grad():
+        return torch.cat([pooled(route_backbone()(part)) for part in images.split(16)])
+
+
+@cache
+def route_backbone() -> Backbone:
+    """The frozen network whose pooled features tell products apart."""
+    return load_backbone(DEFAULT, ROUTE_STRIDES)
+
+
+def _say(name: str, progress: Progress | None) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, total: progress(f"learning {name}", done, total)
