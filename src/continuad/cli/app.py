@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import continuad
-from continuad.cli import environment
+from continuad.cli import environment, station
 from continuad.cli.bench import bench
 from continuad.cli.console import print_error
 from continuad.cli.data import check_data
@@ -35,6 +35,8 @@ app.command()(bench)
 app.command()(distill)
 app.command()(report)
 app.command("list")(list_names)
+for command in station.COMMANDS:
+    app.command(rich_help_panel="Station")(command)
 
 
 def _print_version(asked: bool) -> None:

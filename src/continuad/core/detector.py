@@ -192,6 +192,15 @@ class OutOfFold(Protocol):
 
 
 @runtime_checkable
+class AcceptsGood(Protocol):
+    """A detector that can learn single good images which it called anomalous."""
+
+    def accept(self, images: Tensor, owners: Tensor, limit: float) -> None:
+        """Learn uint8 images (B, 3, H, W) of these owners (B,) as good, so that no patch of them lies farther than
+        `limit`, on the scale of scores, from what was learned."""
+
+
+@runtime_checkable
 class HasMoments(Protocol):
     """A detector whose state is means and covariances, so that an average over tasks has a meaning."""
 

@@ -100,6 +100,26 @@ class PatchCore(FeatureStatistics):
         if sum(shares) < self.neighbours:
             _log.warning("PatchCore: the bank holds %d vectors, fewer than neighbours=%d", sum(shares), self.neighbours)
 
+    @torch.no_grad()
+    def accept(self, images: Tensor, owners: Tensor, limit: float) -> None:
+        """Add to the bank what is new in good images: the patch that lies farthest from it, until none lies farther
+        than `limit`. A bank of fixed size gives up as many of its last chosen vectors."""
+        patches = self.patches(self.embed(images)).flatten(1, 2)
+        whose = owners.repeat_interleave(patches.shape[1])
+        patches, chosen = patches.flatten(0, 1), []
+        distances, _ = nearest(patches, self.stats["bank"])
+        while float(distances.max()) > limit:
+            chosen.append(int(distances.argmax()))
+            distances = torch.minimum(distances, (patches - patches[chosen[-1]]).norm(dim=1))
+        if not chosen:
+            return
+        known = self.stats["shares"].tolist()
+        available = [*known, len(chosen)]
+        shares = available if self.percent is not None else bank_shares(available, self.vectors, self.bank)
+        for name, column in (("bank", patches), ("owners", whose)):
+            self.stats[name] = with_share(self.stats[name], known, shares, column[chosen])
+        self.stats["shares"] = torch.tensor(shares)
+
     def _shares(self, available: list[int]) -> list[int]:
         """How many vectors each part keeps of those it has."""
         if self.percent is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,21 +12,39 @@ from typing import Any
 
 import filelock
 import sqlalchemy as sa
+import torch
 
 from continuad.data.decode import MAX_PIXELS
 from continuad.errors import ContinuadError
 from continuad.station import teach
 from continuad.station.blobs import Blobs
+from continuad.station.checks import DEFECTIVE, GOOD, Change, Checks, compare, worse_lines
 from continuad.station.geometry import Geometry
-from continuad.station.judge import Inspection, Judge
+from continuad.station.judge import UNKNOWN, Inspection, Judge
 from continuad.station.pictures import Pictures, Shot, each, shot
-from continuad.station.tables import history, inspections, members, open_database, versions
+from continuad.station.tables import feedback, history, inspections, members, open_database, versions
 from continuad.station.taught import Record, Taught
 from continuad.station.teach import Progress
 
 _log = logging.getLogger(__name__)
 DETECTOR = "patchcore"  # the default: its thresholds keep their promise, and a product takes a few megabytes
 WAIT = 10.0  # seconds that a writer waits for another
+
+
+class NotPromoted(ContinuadError):
+    """A change would make a product worse; nothing was changed.
+
+    Attributes:
+        changes: of the products that would.
+    """
+
+    def __init__(self, verb: str, product: str, changes: Sequence[Change]):
+        self.changes = changes
+        lines = "\n  ".join(worse_lines(changes))
+        super().__init__(
+            f"{verb} {product} is not put in service, because a product would get worse:\n  {lines}\n"
+            "Use --force to do it all the same"
+        )
 
 
 class Station:
@@ -45,6 +64,7 @@ class Station:
         self.folder = folder
         self.blobs = Blobs(folder / "blobs")
         self.engine = open_database(folder, database)
+        self.checks = Checks(folder / "checks", self.engine)
         self._judge: Judge | None = None
 
     @classmethod
@@ -74,6 +94,14 @@ class Station:
     def products(self) -> list[Taught]:
         """The products in service, in the order they were taught."""
         return list(self._current().products.values())
+
+    def product(self, name: str) -> Taught:
+        """A product in service by its name.
+
+        Raises:
+            ContinuadError: there is none of that name.
+        """
+        return self._current().taught(name)
 
     def inspect(
         self,
@@ -130,6 +158,7 @@ class Station:
         options: dict[str, Any] | None = None,
         geometry: Geometry | None = None,
         max_pixels: int = MAX_PIXELS,
+        tolerance: int | None = 0,
         progress: Progress | None = None,
     ) -> Taught:
         """Teach a new product from a folder of good pictures.
@@ -137,10 +166,12 @@ class Station:
         Args:
             name: the product's; None: the folder's.
             detector, options: its kind, as `make_detector` takes it.
+            tolerance: see `_put_in_service`.
             progress: called with (what, done, total).
 
         Raises:
             ContinuadError: a product of that name is there, or `check-data` has something against the folder.
+            NotPromoted: an earlier product would get worse.
         """
         folder = Path(folder).expanduser()
         name = name or folder.absolute().name
@@ -152,21 +183,77 @@ class Station:
                 )
             good = teach.read_good(folder, geometry or Geometry(), None, max_pixels, progress)
             record = Record(detector, options or {}, geometry or Geometry(), good.bits, len(good.images))
-            return self._promote("learn", teach.learn(name, good, record, progress), {"notes": list(good.notes)})
+            taught = teach.learn(name, good, record, progress)
+            self.checks.erase(name)  # of a product of that name that was forgotten, or not put in service
+            self.checks.add(name, torch.from_numpy(good.images), GOOD)
+            return self._promote("learn", taught, {"notes": list(good.notes)}, tolerance)
 
     def update(
-        self, product: str, folder: str | Path, *, max_pixels: int = MAX_PIXELS, progress: Progress | None = None
+        self,
+        product: str,
+        folder: str | Path,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        tolerance: int | None = 0,
+        progress: Progress | None = None,
     ) -> Taught:
         """Teach a product further good pictures, without those it was taught before.
 
+        Args:
+            tolerance: see `_put_in_service`.
+
         Raises:
             ContinuadError: no such product, one that cannot be updated, or a folder that `check-data` refuses.
+            NotPromoted: a product would get worse.
         """
         with self._writing():
             known = self._current().taught(product)
             record = known.record
             good = teach.read_good(Path(folder).expanduser(), record.geometry, record.bits, max_pixels, progress)
-            return self._promote("update", teach.update(known, good, progress), {"notes": list(good.notes)})
+            return self._promote("update", teach.update(known, good, progress), {"notes": list(good.notes)}, tolerance)
+
+    def feedback(
+        self,
+        picture: Pictures,
+        *,
+        good: bool,
+        product: str | None = None,
+        tolerance: int | None = 0,
+        max_pixels: int = MAX_PIXELS,
+    ) -> dict[str, Any]:
+        """Say what a picture really is.
+
+        A good picture that was called defective is learned, so that it and near copies of it pass. A defective one is
+        kept as a confirmed defect: it is measured before and after every change.
+
+        Args:
+            product: the one it shows; None: the one it is taken for.
+            tolerance: see `_put_in_service`.
+
+        Returns:
+            product; before and after, the verdicts on it; and of a defective one that passes, `threshold` that would
+            catch it and `false_alarms`, the share of good pictures that such a threshold would call defective.
+
+        Raises:
+            ContinuadError: the picture cannot be read, or shows no known product and none is given.
+            NotPromoted: a product would get worse.
+        """
+        with self._writing():
+            judge = self._current()
+            one = shot(picture, 0, judge.bits(product), max_pixels)
+            (before,) = judge.inspect([one], product)
+            if product is None and before.verdict == UNKNOWN:
+                raise ContinuadError(f"{one.name}: it shows no known product; name the one it shows")
+            taught = judge.taught(before.product)
+            image = torch.from_numpy(taught.record.geometry.apply(one.rgb))
+            self._note_feedback(taught.name, GOOD if good else DEFECTIVE, one.content)
+            if not good:
+                self.checks.add(taught.name, image[None], DEFECTIVE)
+                return {"product": taught.name, "before": before.verdict} | _to_catch(taught, before.score)
+            if before.verdict != GOOD:
+                self._promote("feedback", teach.accept(taught, image), {"file": one.name}, tolerance)
+            (after,) = self._current().inspect([one], taught.name)
+            return {"product": taught.name, "before": before.verdict, "after": after.verdict}
 
     def set_threshold(self, product: str, *, false_alarms: float | None = None, value: float | None = None) -> Taught:
         """Move a product's threshold: to the one that promises a rate of false alarms, or to a score.
@@ -180,15 +267,18 @@ class Station:
             known = self._current().taught(product)
             if false_alarms is not None:
                 known.calibration.thresholds(0, false_alarms)
-                return self._promote("threshold", known.with_record(false_alarms=false_alarms, value=None), {})
-            return self._promote("threshold", known.with_record(value=float(value or 0.0)), {})
+                return self._promote("threshold", known.with_record(false_alarms=false_alarms, value=None), {}, None)
+            if not math.isfinite(value or 0.0):
+                raise ContinuadError(f"threshold {value} must be a number")
+            return self._promote("threshold", known.with_record(value=float(value or 0.0)), {}, None)
 
     def forget(self, product: str) -> None:
-        """Take a product out of service. The others answer as before, bit for bit."""
+        """Take a product out of service and erase its check pictures. The others answer as before, bit for bit."""
         with self._writing():
             self._current().taught(product)
             rest = [taught for taught in self.products() if taught.name != product]
-            self._put_in_service("forget", product, rest, {})
+            self._put_in_service("forget", product, rest, {}, None)
+            self.checks.erase(product)
 
     def undo(self, to: int | None = None) -> int:
         """Go back to the version before, or to another one; the version then in service.
@@ -232,16 +322,36 @@ class Station:
             return known.with_record(**vars(Record.of(record)))
         return Taught.of(name, Record.of(record), blob, self.blobs.get(blob))
 
-    def _promote(self, verb: str, taught: Taught, report: dict[str, Any]) -> Taught:
+    def _promote(self, verb: str, taught: Taught, report: dict[str, Any], tolerance: int | None) -> Taught:
         """Put a product, new or changed, in service beside the others."""
         products = {one.name: one for one in self.products()} | {taught.name: taught}
-        self._put_in_service(verb, taught.name, list(products.values()), report)
+        self._put_in_service(verb, taught.name, list(products.values()), report, tolerance)
         return self._current().taught(taught.name)
 
-    def _put_in_service(self, verb: str, product: str, products: Sequence[Taught], report: dict[str, Any]) -> None:
-        blobs = [taught.blob or self.blobs.put(taught.tensors()) for taught in products]
+    def _put_in_service(
+        self, verb: str, product: str, products: Sequence[Taught], report: dict[str, Any], tolerance: int | None
+    ) -> None:
+        """Make a version of these products and put it in service.
+
+        Args:
+            tolerance: how many new false alarms, lost defects and strayed pictures among a product's check pictures are
+                allowed; None: any.
+
+        Raises:
+            NotPromoted: a product has more; what was made is dropped, and the history says so.
+        """
+        changes = compare(self.checks, self._current().products, products)
+        report = report | {"changes": [change.plain() for change in changes]}
+        worse = [change for change in changes if tolerance is not None and change.worse() > tolerance]
+        blobs = [taught.blob or self.blobs.put(taught.tensors()) for taught in products] if not worse else []
         with self.engine.begin() as connection:
             before = self._head(connection)
+            if worse:
+                row = {"at": _now(), "verb": verb, "product": product, "before": before or None, "after": None}
+                connection.execute(history.insert().values(**row, promoted=False, report=report))
+        if worse:
+            raise NotPromoted(verb, product, worse)
+        with self.engine.begin() as connection:
             made = versions.insert().values(made_at=_now(), verb=verb, product=product, before=before or None)
             after = connection.execute(made.returning(versions.c.id)).scalar_one()
             for place, (taught, blob) in enumerate(zip(products, blobs, strict=True)):
@@ -259,6 +369,11 @@ class Station:
         """The version that was put in service last."""
         promoted = sa.select(history.c.after).where(history.c.promoted).order_by(history.c.id.desc()).limit(1)
         return int(connection.scalar(promoted) or 0)
+
+    def _note_feedback(self, product: str, kind: str, content: str) -> None:
+        with self.engine.begin() as connection:
+            row = {"at": _now(), "product": product, "kind": kind, "content": content}
+            connection.execute(feedback.insert().values(**row))
 
     def _note(self, found: Inspection) -> None:
         row = {name: getattr(found, name) for name in ("file", "content", "product", "verdict", "score", "threshold")}
@@ -289,6 +404,14 @@ class Station:
     def _sweep(self) -> None:
         with self.engine.connect() as connection:
             self.blobs.sweep(connection.scalars(sa.select(members.c.blob)))
+
+
+def _to_catch(taught: Taught, score: float) -> dict[str, Any]:
+    """What it would cost to catch a picture with this score; nothing where it is caught."""
+    if score > taught.thresholds().image:
+        return {}
+    good = taught.calibration.kept["0/images"]
+    return {"threshold": math.nextafter(score, -math.inf), "false_alarms": float((good >= score).float().mean())}
 
 
 def _now() -> str:

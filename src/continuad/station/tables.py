@@ -78,6 +78,15 @@ feedback = sa.Table(
     sa.Column("content", sa.String, nullable=False),
 )
 
+checks = sa.Table(
+    "checks",
+    metadata,
+    sa.Column("product", sa.String, primary_key=True),
+    sa.Column("content", sa.String, primary_key=True),
+    sa.Column("kind", sa.String, nullable=False),
+)
+"""Check pictures: files in `checks`, named by their content; good or defective."""
+
 drift = sa.Table(
     "drift",
     metadata,

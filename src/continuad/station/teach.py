@@ -13,7 +13,7 @@ from torch import Tensor
 
 from continuad.core.batches import in_order
 from continuad.core.calibration import ALL, Calibration
-from continuad.core.detector import owners_of
+from continuad.core.detector import AcceptsGood, owners_of
 from continuad.core.types import ImageSet, LearnedTask, Task
 from continuad.data.audit import audit
 from continuad.data.decode import in_threads, read_picture, white_bits
@@ -136,6 +136,25 @@ def update(known: Taught, good: Good, progress: Progress | None = None) -> Taugh
     calibration = _joined(known.calibration, strategy.calibration)
     seen = torch.cat([known.seen, new.owners()])
     return Taught(known.name, record, "", strategy.detector.learned(), calibration, route, seen)
+
+
+def accept(known: Taught, image: Tensor) -> Taught:
+    """Teach a product one good picture, a working image (3, H, W), that it called defective.
+
+    What is new in it is added, down to the distance of an ordinary good picture. A detector that cannot do so keeps
+    what it knows, and its threshold is raised to the picture's score.
+    """
+    detector, images = known.record.make(), image[None]
+    owners = owners_of(images)
+    detector.restore(known.state)
+    if not isinstance(detector, AcceptsGood):
+        score = float(known.detector().predict(images).score)
+        return known.with_record(value=max(score, known.thresholds().image))
+    ordinary = known.calibration.kept[f"{OWN}/images"].median()
+    detector.accept(images, owners, float(ordinary))
+    route, seen = known.route.with_more(route_features(images)), torch.cat([known.seen, owners])
+    record = replace(known.record, images=known.record.images + 1)
+    return Taught(known.name, record, "", detector.learned(), known.calibration, route, seen)
 
 
 def _joined(old: Calibration, new: Calibration) -> Calibration:

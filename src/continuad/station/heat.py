@@ -1,0 +1,48 @@
+"""Heat maps and masks as pictures, in the size of the picture that was inspected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from continuad.files import replace_file, safe_name
+from continuad.station.judge import Inspection
+from continuad.station.pictures import Shot
+
+# Blue up to the threshold, amber above it; lightness rises throughout, so it also reads without colour.
+STOPS = np.array([0.0, 0.49, 0.51, 0.75, 1.0])
+COLOURS = np.array([(13, 27, 42), (63, 113, 150), (217, 116, 31), (249, 177, 60), (255, 243, 184)], float)
+OUTLINE = (235, 40, 125)
+
+
+def heat_map(rgb: Image.Image, values: np.ndarray, mask: np.ndarray, centre: float, pixel: float) -> Image.Image:
+    """The picture with its anomaly map laid over, and the mask outlined.
+
+    Heat shows in proportion to its value, fully from the threshold on: a good surface keeps its own look.
+
+    Args:
+        values: (H, W) map in the picture's size. mask: (H, W) bool.
+        centre: value of an ordinary good surface, the scale's bottom. pixel: the threshold, its middle.
+    """
+    span = 2 * (pixel - centre) or 1.0
+    share = ((values - centre) / span).clip(0, 1)
+    colours = np.stack([np.interp(share, STOPS, COLOURS[:, channel]) for channel in range(3)], -1)
+    weight = (0.62 * np.minimum(2 * share, 1) ** 1.5)[..., None]
+    mixed = ((1 - weight) * np.asarray(rgb, float) + weight * colours).round().astype(np.uint8)
+    width = max(1, round(max(mask.shape) / 250))
+    mixed[mask & ~ndimage.binary_erosion(mask, iterations=width, border_value=0)] = OUTLINE
+    return Image.fromarray(mixed)
+
+
+def save_pictures(folder: Path, shot: Shot, found: Inspection, centre: float, pixel: float) -> dict[str, str]:
+    """Write `<name>_heat.png` and `<name>_mask.png`; their paths as `heat_map` and `mask`."""
+    name = f"{safe_name(Path(shot.name).stem)}-{shot.content[:8]}"
+    heat = heat_map(shot.rgb, found.map, found.mask, centre, pixel)
+    mask = Image.fromarray(found.mask.astype(np.uint8) * 255)
+    paths = {"heat_map": folder / f"{name}_heat.png", "mask": folder / f"{name}_mask.png"}
+    for picture, path in zip((heat, mask), paths.values(), strict=True):
+        replace_file(path, picture.save)
+    return {what: str(path) for what, path in paths.items()}
