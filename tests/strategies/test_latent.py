@@ -39,7 +39,7 @@ def test_shares_are_equal_and_their_bytes_counted() -> None:
     for task in (0, 1):
         assert strategy.kept[f"learned/{task}/0"].shape == (4, 112, 4, 4)
         assert strategy.kept[f"val/{task}/0"].shape == (1, 112, 4, 4)
-    thresholds = 3 * 3 * 4  # of each task, and for everything
+    thresholds = (3 * 3 + 1 + 4 + 5) * 4  # of each task and for everything, and the val images' scores behind them
     trained = 1
     assert footprint(strategy).additional == pytest.approx((10 * 112 * 16 * 2 + thresholds + trained) / MEGABYTE)
 
@@ -172,9 +172,9 @@ def test_thresholds_and_calibration_rest_on_the_val_images_of_all_tasks() -> Non
     strategy.learn(numbers(0, 6, 5))
     strategy.learn(numbers(1, 6, 5))
     assert sorted(strategy.detector.calibrated[-1]) == [*range(50, 55), *range(150, 155)]  # type: ignore[union-attr, index, operator, type-var]
-    assert strategy.thresholds(0) == (520, 540, 54)  # type: ignore[comparison-overlap]
-    assert strategy.thresholds(1) == (1520, 1540, 154)
-    assert strategy.thresholds() == (1020, 1540, 154)
+    assert strategy.thresholds(0) == (520, 540, 54, 1 / 6)  # type: ignore[comparison-overlap]
+    assert strategy.thresholds(1) == (1520, 1540, 154, 1 / 6)
+    assert strategy.thresholds() == (1020, 1540, 154, 1 / 11)
 
 
 def test_a_step_draws_as_many_exemplars_as_there_are_new_images_from_all_tasks_alike() -> None:
