@@ -1,4 +1,4 @@
-"""Options of detectors and strategies, and the outlines that tell them without torch."""
+"""Options of detectors and strategies, and the outlines that show them without torch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from toys import ToyAutoencoder
 from continuad.errors import ContinuadError
 from continuad.models import outline as outlines
 from continuad.models.options import allowed, checked, fitted, options_of, refuse_unmatched, split_value, written
-from continuad.models.outline import TILED, known
+from continuad.models.outline import known
 from continuad.models.registry import detectors, find_detector, make_detector, make_strategy, strategies, summary_of
-from continuad.vision.tiles import PREFIX
 
 KINDS = [*detectors().items(), *strategies().items()]
 
@@ -54,14 +53,15 @@ def test_outlines_refuse_the_same_pairs_for_the_same_reason(detector: str) -> No
 
 
 def test_tiled_detectors_have_an_outline() -> None:
-    assert TILED == PREFIX
     mine = options_of(known().detector("tiled-padim"))
     assert mine.keys() == options_of(find_detector("tiled-padim")).keys()
     assert {"tile", "overlap", "channels"} <= mine.keys()
     assert allowed(mine["channels"]) == "a whole number"
 
 
-def test_a_file_that_cannot_be_outlined_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_outlined_is_named_and_imported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """A detector of the user's may need another package at the moment it is imported."""
 
     def fail(name: str) -> None:
@@ -71,6 +71,8 @@ def test_a_file_that_cannot_be_outlined_is_imported(monkeypatch: pytest.MonkeyPa
     known.cache_clear()
     try:
         assert known().detectors == detectors()
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert f"{Path(__file__).name} line" in caplog.text
         assert known().strategies == strategies()
         assert known().summary(known().detectors["padim"]).startswith("PaDiM")
         assert "channels" in options_of(known().detector("tiled-padim"))
