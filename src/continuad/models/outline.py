@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class Nothing:
-    """Stands for anything of another package: its attributes, items, sums and what its calls return are the same again."""
+    """Stands for anything of another package; its attributes, items, sums and returned values are the same again."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
