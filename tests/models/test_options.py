@@ -149,9 +149,9 @@ def test_values_that_a_hint_allows(value: Any, hint: Any, expected: Any) -> None
     ],
 )
 def test_values_that_a_hint_does_not_allow(value: Any, hint: Any, words: str) -> None:
-    with pytest.raises(ContinuadError) as told:
+    with pytest.raises(ContinuadError) as raised:
         fitted("option x", value, hint)
-    assert str(told.value) == f"option x is {value!r}; allowed: {words}"
+    assert str(raised.value) == f"option x is {value!r}; allowed: {words}"
 
 
 @pytest.mark.parametrize(
@@ -170,9 +170,9 @@ def test_values_that_a_hint_does_not_allow(value: Any, hint: Any, words: str) ->
 )
 def test_an_option_that_matches_nothing_in_the_run_is_refused(options: dict[str, Any], said: str) -> None:
     kinds = {"padim": outline_of("padim"), "replay": outline_of("replay")}
-    with pytest.raises(ContinuadError) as told:
+    with pytest.raises(ContinuadError) as raised:
         refuse_unmatched(options, kinds, parts={"ewc"})
-    assert said in str(told.value)
+    assert said in str(raised.value)
 
 
 def test_an_option_of_the_run_is_taken() -> None:
@@ -224,6 +224,6 @@ def test_a_strategys_text_is_its_name_and_what_follows(text: str, expected: tupl
     ],
 )
 def test_mistakes_behind_a_name_say_what_is_allowed(text: str, said: str) -> None:
-    with pytest.raises(ContinuadError) as told:
+    with pytest.raises(ContinuadError) as raised:
         written(outline_of(split_value(text)[0]), text)
-    assert said in str(told.value)
+    assert said in str(raised.value)
