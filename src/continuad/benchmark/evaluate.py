@@ -55,7 +55,8 @@ def evaluate(
         store: where features of the images are kept for the next time.
         learned: false for a task still to come, which cannot be given.
         task_given: the strategy is given the true task, and nothing is inferred; None: if it needs it.
-        per_task_thresholds: verdicts rest on the thresholds of the task, not on those for everything.
+        per_task_thresholds: verdicts rest on the thresholds of the task, once it is learned, not on those for
+            everything.
 
     Returns:
         Values by the metric's name, those that `measure` can take; and the predictions behind them.
@@ -74,7 +75,7 @@ def evaluate(
             if found.task is not None:
                 inferred, tasks[at] = True, found.task.cpu().numpy()
             done = at.stop
-    flagged, decided = _verdicts(strategy, scores, maps, task.index if per_task_thresholds else None)
+    flagged, decided = _verdicts(strategy, scores, maps, task.index if per_task_thresholds and learned else None)
     outcome = Outcome(scores, maps, tasks if inferred else None, flagged, decided)
     values = measure(outcome, task)
     if not inferred or task_given or not learned:

@@ -145,7 +145,7 @@ class Strategy(nn.Module):
             task: the true one, if it is known, by number or name.
 
         Raises:
-            ContinuadError: nothing was learned yet, or no such task; images of another size.
+            ContinuadError: nothing was learned yet, or no such task; images of another kind or size.
         """
         return self._predict(images, self._number_of(task))
 
@@ -153,13 +153,19 @@ class Strategy(nn.Module):
         """`predict` of a task that was learned, for subclasses to implement."""
         return self.detector.predict(images)
 
-    def thresholds(self, task: int | None = None) -> Thresholds:
+    def thresholds(self, task: int | str | None = None) -> Thresholds:
         """Thresholds on the scale of `predict`: a task's own, or those for everything that was calibrated together.
 
         A task's own are set anew after every task where the strategy keeps val images of it; else they are those of
         the time it was learned. Tasks without any, and None, have the thresholds for everything.
+
+        Args:
+            task: by number or name.
+
+        Raises:
+            ContinuadError: nothing was learned yet, or no such task.
         """
-        return self.calibration.thresholds(task)
+        return self.calibration.thresholds(self._number_of(task))
 
     def _refuse_untrained(self) -> None:
         if not self.tasks:

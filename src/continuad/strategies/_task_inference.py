@@ -56,10 +56,12 @@ class TaskInferring(Strategy):
     def nearest(self, images: Tensor) -> Nearest:
         """Nearest task and distance of uint8 images (B, 3, H, W)."""
         self._refuse_untrained()
+        check_size(self.detector, images)
         return Nearest(*self.pooled(self.pooled.embed(images)))
 
-    def thresholds(self, task: int | None = None) -> Thresholds:
+    def thresholds(self, task: int | str | None = None) -> Thresholds:
         """Always 0 and 1: predictions are standardised."""
+        self._number_of(task)
         return Thresholds(0.0, 1.0, 1.0)
 
     def _predict(self, images: Tensor, task: int | None) -> Prediction:
