@@ -148,7 +148,7 @@ def meets(strategy: str) -> str:
 
 @pytest.mark.parametrize("strategy", strategies())
 def test_a_thousand_answers_from_eight_threads_equal_the_serial_ones(strategy: str) -> None:
-    """A prediction changes nothing: neither the model nor what another thread is told."""
+    """A prediction changes nothing: neither the model nor the answers to another thread."""
     model = build(meets(strategy), strategy)
     tasks = stream(2, train=4)
     for task in model.view(tasks):

@@ -163,7 +163,7 @@ def test_early_stopping_goes_on_with_what_it_knew(tmp_path: Path) -> None:
     assert same(again, whole)
 
 
-def test_a_damaged_checkpoint_is_told_and_the_task_begun_again(
+def test_a_damaged_checkpoint_is_logged_and_the_task_begun_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = walk(Naive, tmp_path / "whole", Budget(steps=5))
@@ -225,7 +225,7 @@ def test_memory_formats_stay(tmp_path: Path) -> None:
     assert half.optimiser.param_groups[0]["betas"] == (0.9, 0.999)
 
 
-def test_a_full_disk_is_told_by_name(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ContinuadError, match="cannot save the checkpoint"):
         Checkpoint(tmp_path / "file" / HALF, {}).keep(untaught())

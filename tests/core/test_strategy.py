@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -58,6 +59,39 @@ def test_tasks_are_asked_for_by_name_or_number(name: str) -> None:
     for wrong in ("hazelnut", 5):
         with pytest.raises(ContinuadError, match=f"there is no task '{wrong}'; learned are 0 zebra, 1 chess"):
             strategy.predict(IMAGES, wrong)
+
+
+@pytest.mark.parametrize("name", ["pertask", "naive"])
+def test_thresholds_are_asked_for_by_name_or_number(name: str) -> None:
+    strategy = taught(make_strategy(name, ToyAutoencoder()))
+    assert strategy.thresholds("zebra") == strategy.thresholds(0)
+    assert strategy.thresholds("chess") == strategy.thresholds(1)
+    assert name == "pertask" or strategy.thresholds("zebra") != strategy.thresholds("chess")
+    for wrong in ("hazelnut", 5, -1):
+        with pytest.raises(ContinuadError, match=f"there is no task '{wrong}'; learned are 0 zebra, 1 chess"):
+            strategy.thresholds(wrong)
+
+
+@pytest.mark.parametrize("name", ["pertask", "naive", "single"])
+@pytest.mark.parametrize(
+    ("images", "given"),
+    [
+        (IMAGES.float() / 255, "float32"),
+        (IMAGES.to(torch.int8), "int8"),
+        (IMAGES > 5, "bool"),
+        (IMAGES[:, :1], r"uint8 \(\d+, 1, 64, 64\)"),
+        (IMAGES[0], r"uint8 \(3, 64, 64\)"),
+        (IMAGES[None], r"uint8 \(1, \d+, 3, 64, 64\)"),
+        (IMAGES[:0], r"uint8 \(0, 3, 64, 64\)"),
+        (IMAGES.numpy(), "ndarray"),
+        (None, "NoneType"),
+    ],
+)
+def test_what_is_no_batch_of_pictures_is_refused_in_one_way(name: str, images: Any, given: str) -> None:
+    strategy = taught(make_strategy(name, ToyAutoencoder()))
+    for ask in (lambda: strategy.predict(images, "zebra"), lambda: strategy.detector.predict(images)):
+        with pytest.raises(ContinuadError, match=rf"images are a? ?{given}.*; expected is .*uint8 \(B, 3, H, W\)"):
+            ask()
 
 
 def test_an_untrained_model_says_so_whatever_it_is_asked() -> None:

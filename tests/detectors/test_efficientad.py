@@ -152,7 +152,7 @@ def test_teacher_moments_follow_the_policy() -> None:
 
 
 def test_it_learns_toys() -> None:
-    """After a few steps on stripes it tells good ones from those with a patch."""
+    """After a few steps on stripes it scores those with a patch higher than good ones."""
     model = Naive(small(padding=False))
     model.budget = Budget(steps=15)
     task = stream(1)[0]

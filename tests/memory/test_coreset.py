@@ -54,7 +54,7 @@ def test_the_seed_draws_the_first_point_and_is_0_by_default() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_close_points_far_from_the_origin_are_told_apart(scale: float) -> None:
+def test_close_points_far_from_the_origin_are_different_points(scale: float) -> None:
     """In float32; around the origin of the coordinates squares would be a million times the distances."""
     generator = torch.Generator().manual_seed(0)
     points = scale * (torch.randn(500, 4, generator=generator) + torch.tensor([1000.0, -1000.0, 500.0, 0.0]))

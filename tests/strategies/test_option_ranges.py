@@ -1,4 +1,4 @@
-"""What strategies are told by their options, and the values those have when nothing is said."""
+"""Options of strategies: their defaults, their ranges, and where they arrive."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_options_that_are_given_arrive(kind: type[Strategy], expected: dict[str,
 
 
 @pytest.mark.parametrize("kind", [Replay, Reservoir, Herding, Agem, Gem, Der])
-def test_the_memory_is_told_too(kind: type[Replay]) -> None:
+def test_the_memory_gets_the_options_too(kind: type[Replay]) -> None:
     memory = kind(ToyAutoencoder(), exemplars=7, seed=5, coding="png").memory
     assert (memory.seed, memory.coding) == (5, "png")
     assert memory.exemplars == 7

@@ -292,7 +292,6 @@ def test_thresholds_stay_as_learned_where_no_val_images_are_kept() -> None:
         learned.append(strategy.thresholds(task.index))
         assert strategy.thresholds() == learned[-1]
     assert [strategy.thresholds(t) for t in range(3)] == learned
-    assert strategy.thresholds(7) == strategy.thresholds()  # a task never learned
 
 
 def test_a_verdict_rests_on_the_thresholds_for_everything_unless_the_product_is_given() -> None:

@@ -22,7 +22,7 @@ from continuad.models.options import fitted, nearest, options_of, refuse_unmatch
 from continuad.models.outline import known
 
 NOT_SETTINGS = {"machine", "command", "notes", "products", "about_strategies"}
-"""What the file tells beside the settings."""
+"""Entries of the file that are no settings."""
 
 FREE_TO_GROW = {"detector", "strategy", "seeds", "orders"}
 """Settings in which a later call may go beyond an earlier one into the same folder."""

@@ -186,7 +186,7 @@ class Strategy(nn.Module):
             out_of_fold: predict good images of the past as if they had not been learned, where the detector can.
 
         Raises:
-            ContinuadError: nothing was learned yet, or no such task; images of another size.
+            ContinuadError: nothing was learned yet, or no such task; images of another kind or size.
         """
         return self._predict(images, self._number_of(task), out_of_fold and self.predicts_out_of_fold)
 
@@ -194,16 +194,20 @@ class Strategy(nn.Module):
         """`predict` of a task that was learned, for subclasses to implement."""
         return ask(self.detector, images, out_of_fold)
 
-    def thresholds(self, task: int | None = None, rate: float | None = None) -> Thresholds:
+    def thresholds(self, task: int | str | None = None, rate: float | None = None) -> Thresholds:
         """Thresholds on the scale of `predict`: a task's own, or those for everything that was calibrated together.
 
         A task's own are set anew after every task where the strategy keeps images of it; else they are those of
         the time it was learned. Tasks without any, and None, have the thresholds for everything.
 
         Args:
+            task: by number or name.
             rate: of false alarms, in place of the rule's, for the image threshold.
+
+        Raises:
+            ContinuadError: nothing was learned yet, no such task, or no such rate.
         """
-        return self.calibration.thresholds(task, rate)
+        return self.calibration.thresholds(self._number_of(task), rate)
 
     def _refuse_untrained(self) -> None:
         if not self.tasks:

@@ -100,8 +100,8 @@ class Cache:
     def get(self, key: str, build: Build) -> Entry:
         """The entry of this key, built by `build` if it is not there or damaged.
 
-        `build` adds rows to the writer and returns facts that JSON can hold. If the disk refuses, it is
-        called a second time, into memory.
+        `build` adds rows to the writer and returns facts that JSON can hold. If the folder cannot be
+        written, it is called a second time, into memory.
         """
         if self.folder is None:
             return _in_memory(build)

@@ -89,7 +89,7 @@ def _verdict(strategy: Strategy, path: Path, task: int | str | None, bits: int |
     names = {known.index: known.name for known in strategy.tasks}
     given = next((known.index for known in strategy.tasks if task in (known.index, known.name)), None)
     known = int(found.task[0]) if found.task is not None else given
-    thresholds = strategy.thresholds(known)
+    thresholds = strategy.thresholds(known if known in names else None)
     scores, maps = found.score.cpu().numpy(), found.map.cpu().numpy()
     flagged, masks = strategy.calibration.rule.decide(scores, maps, thresholds)
     size = picture.rgb.size

@@ -23,8 +23,6 @@ from continuad.core.state import Policy
 from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
 
-PREFIX = "tiled-"  # before a detector's name: its tiled form
-
 
 class Tiled(Detector):
     """A detector of tiles inside a detector of whole pictures. `tiled` makes the class for a kind of detector.
