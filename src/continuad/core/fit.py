@@ -187,7 +187,7 @@ def _descend(
     if half.best:
         detector.restore(half.best)
     if not all(weight.isfinite().all() for weight in detector.weights().values()):
-        raise Diverged(f"{type(detector).__name__}: the last step left weights that are not finite; {REMEDY}")
+        raise Diverged(f"the last step left weights that are not finite; {REMEDY}")
     return half.step
 
 
@@ -196,7 +196,7 @@ def _step(detector: Detector, optimiser: torch.optim.Optimizer, hooks: Hooks, im
     if loss is None:
         return
     penalty = hooks.penalty(images)
-    _refuse_broken(detector, penalty=penalty, loss=loss)
+    _refuse_broken(penalty=penalty, loss=loss)
     loss = loss + penalty
     optimiser.zero_grad()
     loss.backward()
@@ -205,10 +205,10 @@ def _step(detector: Detector, optimiser: torch.optim.Optimizer, hooks: Hooks, im
     hooks.on_step()
 
 
-def _refuse_broken(detector: Detector, **values: Tensor | float) -> None:
+def _refuse_broken(**values: Tensor | float) -> None:
     for what, value in values.items():
         if not math.isfinite(number := float(torch.as_tensor(value).detach())):
-            raise Diverged(f"{type(detector).__name__}: the {what} is {number} and learning cannot go on; {REMEDY}")
+            raise Diverged(f"the {what} is {number} and learning cannot go on; {REMEDY}")
 
 
 @torch.no_grad()

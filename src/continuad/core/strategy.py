@@ -28,7 +28,7 @@ class Strategy(nn.Module):
         needs_gradients: it edits losses or gradients, and so refuses detectors that learn by statistics.
         statistics: what happens to the detector's statistics when a task begins.
         needs_task: `predict` must be given the task; then later tasks leave earlier ones' answers alone.
-        infers_task_by: ways in which it can find out the task (see `InfersTask`), by name.
+        infers_task_by: names of the methods by which it can infer the task, see `InfersTask`.
         budget: how long a gradient detector learns a task.
         kept: what the strategy remembers (counted as additional memory).
         calibration: rule and thresholds.
@@ -197,7 +197,11 @@ class InfersTask(Protocol):
     """A strategy that finds out which task an image belongs to; its predictions name the task they took it for."""
 
     def infer_task(self, images: Tensor, how: str | None = None) -> Tensor:
-        """(B,) int64 the learned task each image looks most like; None: the strategy's own way."""
+        """(B,) int64 the learned task each image looks most like.
+
+        Args:
+            how: one of `infers_task_by`; None: as the strategy is set.
+        """
 
     def task_distance(self, images: Tensor) -> Tensor:
         """(B,) how far each image lies from its nearest task, where 1 is that task's farthest val image."""

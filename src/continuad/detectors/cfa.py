@@ -86,8 +86,8 @@ class Cfa(FrozenFeatures):
         centres, needed = height * width // self.gamma_c, self.attracted + self.repelled
         if centres < needed:
             raise ContinuadError(
-                f"CFA: image size {self.image_size} and gamma_c={self.gamma_c} give {centres} centres, but "
-                f"attracted + repelled needs {needed}; use larger images or a smaller gamma_c"
+                f"CFA: image size {self.image_size[0]} x {self.image_size[1]} and gamma_c={self.gamma_c} give "
+                f"{centres} centres, but attracted + repelled needs {needed}; use larger images or a smaller gamma_c"
             )
 
     @torch.no_grad()

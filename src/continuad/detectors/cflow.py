@@ -1,4 +1,4 @@
-"""CFLOW-AD: a normalising flow of feature vectors, told their position (Gudovskiy et al. 2022; thesis 2.3.5)."""
+"""CFLOW-AD: a normalising flow of feature vectors and their positions (Gudovskiy et al. 2022; thesis 2.3.5)."""
 
 from __future__ import annotations
 

@@ -55,8 +55,9 @@ class Stfpm(Detector):
         if min(self.image_size) < 2 * max(self.strides):
             # One image whose coarsest level is a single cell has no spread for the student's normalisation.
             raise ContinuadError(
-                f"image size {self.image_size} is too small for STFPM at stride {max(self.strides)}: height and "
-                f"width must be at least {2 * max(self.strides)}; or leave that stride out of strides"
+                f"image size {self.image_size[0]} x {self.image_size[1]} is too small for STFPM at stride "
+                f"{max(self.strides)}: height and width must be at least {2 * max(self.strides)}; or leave that stride "
+                "out of the option strides"
             )
         with torch.random.fork_rng():
             # The next seed: an untrained teacher (weights_file="random") is drawn from seed 0, and is not the student.

@@ -204,7 +204,9 @@ def untrained_pyramid(name: str, strides: tuple[int, ...]) -> nn.Module:
         raise ContinuadError(f"backbone '{name}' offers no feature pyramid in timm: {error}") from error
     missing = [s for s in strides if s not in reductions]
     if missing:
-        raise ContinuadError(f"backbone '{name}' has levels at strides {reductions}, not {missing}; set strides")
+        raise ContinuadError(
+            f"backbone '{name}' has levels at strides {reductions}, not {missing}; change the option strides"
+        )
     levels = tuple(reductions.index(s) for s in strides)
     return timm.create_model(name, features_only=True, out_indices=levels)
 

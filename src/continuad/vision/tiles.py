@@ -50,7 +50,9 @@ class Tiled(Detector):
         self.tile, self.overlap = tile, overlap
         height, width = self.inner.image_size
         if height > self.image_size[0] or width > self.image_size[1]:
-            raise ContinuadError(f"tile {height} x {width} is larger than the picture, {self.image_size}")
+            raise ContinuadError(
+                f"tile {height} x {width} is larger than the picture, {' x '.join(map(str, self.image_size))}"
+            )
         if not 0 <= overlap < min(height, width):
             raise ContinuadError(f"overlap={overlap} must be at least 0 and smaller than the tile, {height} x {width}")
         for name in inspect.signature(self.kind).parameters:
