@@ -23,6 +23,7 @@ from toys import ToyAutoencoder, images_of, stream
 
 import continuad
 from continuad.cli.app import app
+from continuad.demo.line import PRODUCTS
 from continuad.errors import ContinuadError
 from continuad.metrics import continual
 from continuad.metrics.image import f1_max, image_ap, image_auroc
@@ -226,6 +227,25 @@ def test_the_architecture_page_says_what_folders_may_import() -> None:
     without = [room for room in MAY_IMPORT if "core" not in MAY_IMPORT[room] and room not in ground | {"core"}]
     excepted = re.findall(r"every folder except ([\w, ]+)<", picture)[0]
     assert sorted(re.split(r", | and ", excepted)) == sorted(without)
+
+
+def test_the_architecture_page_names_every_file() -> None:
+    """Each by its name, but for detectors, strategies and demo products, which have a file each."""
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8").partition("## Every file")[2]
+    said = {
+        folder: set(re.findall(r"`(\w+)`", files))
+        for folder, files in re.findall(r"^\| `(\w+)/` \| (.*) \|$", text, re.M)
+    }
+    package = ROOT / "src" / "continuad"
+    there = {
+        folder.name: {file.stem for file in folder.glob("[!_]*.py")} for folder in package.iterdir() if folder.is_dir()
+    }
+    for folder in ("detectors", "strategies"):
+        there[folder] = set()
+    there["demo"] -= set(PRODUCTS)
+    for folder, files in there.items():
+        files |= {file.stem for file in (package / folder).glob("_[!_]*.py")}
+    assert said == {folder: files for folder, files in there.items() if files}
 
 
 def test_the_table_of_strategies_says_what_the_classes_say() -> None:
