@@ -82,7 +82,7 @@ class Cfa(FrozenFeatures):
                 raise ContinuadError(f"CFA: {name}={getattr(self, name)} must be positive")
         if self.gamma_d > channels:
             raise ContinuadError(f"CFA: gamma_d={self.gamma_d} leaves none of the backbone's {channels} channels")
-        height, width = (-(-side // min(self.strides)) for side in self.image_size)
+        height, width = (-(-side // min(self.pyramid.strides)) for side in self.image_size)
         centres, needed = height * width // self.gamma_c, self.attracted + self.repelled
         if centres < needed:
             raise ContinuadError(
