@@ -87,10 +87,11 @@ def _indices(name: str, strides: Sequence[int] | None) -> tuple[int, ...]:
         strides = [s for s in USUAL if s in reductions] or list(dict.fromkeys(reductions))
     missing = [s for s in strides if s not in reductions]
     if missing or len(set(strides)) < len(strides):
+        has = sorted(set(reductions))
         wrong = f"not {_listed(missing)}" if missing else f"each once, not {_listed(strides)}"
         raise ContinuadError(
-            f"backbone '{name}' has levels at strides {_listed(sorted(set(reductions)))}, {wrong}; change the option strides, "
-            f"as in --set DETECTOR.strides={','.join(map(str, sorted(set(reductions))[:2]))}"
+            f"backbone '{name}' has levels at strides {_listed(has)}, {wrong}; change the option strides, as in "
+            f"--set DETECTOR.strides={','.join(map(str, has[:2]))}"
         )
     return tuple(reductions.index(s) for s in strides)
 
