@@ -14,6 +14,7 @@ from continuad.core.calibration import Calibration
 from continuad.core.checkpoint import Checkpoint
 from continuad.core.detector import Detector
 from continuad.core.fit import Budget, Progress, TaskImages, fit, seed_of
+from continuad.core.footprint import held_bytes
 from continuad.core.state import Policy, Stats
 from continuad.core.thresholds import Thresholds
 from continuad.core.types import Joined, LearnedTask, Prediction, Rows, Task
@@ -33,7 +34,8 @@ class Strategy(nn.Module):
         kept: what the strategy remembers (counted as additional memory).
         calibration: rule and thresholds.
         tasks: what was learned, in order of learning.
-        learning_bytes: the most bytes that learning the newest task held.
+        learning_bytes: the most bytes that learning the newest task held, see `learning_peak`; 0 before the first task
+            and after loading.
     """
 
     needs_gradients: ClassVar[bool] = False
@@ -49,6 +51,7 @@ class Strategy(nn.Module):
         self.detector, self.seed, self.kept, self.calibration = detector, seed, Stats(), Calibration()
         self.tasks: list[LearnedTask] = []
         self.learning_bytes = 0
+        self._earlier: Before | None = None  # while a task is learned: what it was before, if it fails
 
     @classmethod
     def refuses(cls, detector: type[Detector]) -> str | None:
@@ -76,12 +79,14 @@ class Strategy(nn.Module):
             ContinuadError: a task of that name has been learned already.
         """
         task, earlier = self._placed(task), Before(self)
+        self._earlier = earlier
         try:
             return self._learn(task, progress, checkpoint)
         except BaseException:
             earlier.restore()
-            self.detector.eval()
             raise
+        finally:
+            self._earlier = None
 
     def _learn(self, task: Task, progress: Progress | None, checkpoint: Checkpoint | None) -> int:
         self.before(task)
@@ -98,9 +103,14 @@ class Strategy(nn.Module):
         )
         self.learning_bytes = found.bytes
         self.after(task)
+        self._count_held()
         self.calibration.learn(self._val_predictions(val))
         self.tasks.append(LearnedTask(task.index, task.name, task.bits))
         return found.steps
+
+    def _count_held(self, *things: object) -> None:
+        """Note what is held just now, and these things beside it, if that is the most since the task began."""
+        self.learning_bytes = max(self.learning_bytes, held_bytes(self, *things))
 
     def before(self, task: Task) -> None:
         """Called before a task is learned."""

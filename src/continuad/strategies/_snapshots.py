@@ -47,7 +47,8 @@ class Snapshots(nn.Module):
     """What a detector learned of each task, and where every task starts from.
 
     Attributes:
-        fresh: the state before the first task; made again from the seed when a model is loaded.
+        fresh: the state before the first task. It follows from the detector's seed, so a model folder does not hold it
+            and it is no additional memory; `learning_mb` counts it.
         kept: "task/name" to tensor.
     """
 
