@@ -73,6 +73,10 @@ class Snapshots(nn.Module):
             found = self._views[task] = light_view(self._detector[0], self.kept.under(f"{task}/"))
         return found
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copies: views are made anew, or their tensors would no longer be those of `kept`."""
+        return vars(self) | {"_views": {}}
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Snapshots:
         super()._apply(fn, recurse)
         self.fresh = {name: fn(value) for name, value in self.fresh.items()}

@@ -65,6 +65,10 @@ class Tiled(Detector):
         )
         self.corners = [(top, left) for top in rows for left in columns]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Its class has no name of its own, so pickle makes it again from the kind."""
+        return _unfilled, (self.kind,), vars(self)
+
     def cut(self, images: Tensor) -> Tensor:
         """Tiles (B, T, 3, h, w) of pictures (B, 3, H, W), row by row."""
         height, width = self.inner.image_size
@@ -156,6 +160,12 @@ def tiled(kind: type[Detector]) -> type[Detector]:
     inner = [p for p in inspect.signature(kind).parameters.values() if p.name != "image_size"]
     made.__signature__ = inspect.Signature([*own, *inner])  # type: ignore[attr-defined]
     return made
+
+
+def _unfilled(kind: type[Detector]) -> Detector:
+    """A tiled detector of a kind without its attributes."""
+    made = tiled(kind)  # type: ignore[arg-type]
+    return made.__new__(made)
 
 
 def starts(whole: int, part: int, overlap: int) -> list[int]:
