@@ -80,6 +80,12 @@ def test_the_covering_radius_by_hand() -> None:
     assert covering_radius(points, points) == 0.0
 
 
+def test_small_distances_far_from_the_origin_count() -> None:
+    """In single precision |a|^2 - 2 a.b + |b|^2 of such points is 0, or far off."""
+    points = 1000.0 + torch.arange(60.0)[:, None] / 128 * torch.ones(1, 4)
+    assert covering_radius(points, points[::2]) == pytest.approx(2 / 128, rel=1e-4)
+
+
 def test_the_covering_radius_looks_at_all_points(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coreset, "ROWS", 2)
     for far in range(5):

@@ -83,9 +83,11 @@ def test_its_true_cost() -> None:
 
 def test_early_stopping_is_refused() -> None:
     strategy = PackNet(ToyAutoencoder())
-    strategy.budget = Budget(steps=8, patience=1)
-    with pytest.raises(ContinuadError, match="patience"):
-        strategy.learn(TASKS[0])
+    assert strategy.budget == Budget()
+    strategy.budget = Budget(steps=8)
+    with pytest.raises(ContinuadError, match="packnet prunes at half of the steps and cannot stop early"):
+        strategy.budget = Budget(steps=8, patience=1)
+    assert strategy.budget == Budget(steps=8)
     with pytest.raises(ContinuadError, match="share"):
         PackNet(ToyAutoencoder(), share=0.0)
 

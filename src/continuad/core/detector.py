@@ -280,5 +280,5 @@ def validation_loss_of(detector: Detector, images: Tensor) -> Tensor:
         return detector.validation_loss(images)
     loss = detector.step(images)
     if loss is None:
-        raise ContinuadError("this detector has no loss to stop early by; leave patience unset")
+        raise ContinuadError("this detector has no loss to stop early by; leave the option patience unset")
     return loss

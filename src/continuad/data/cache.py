@@ -148,7 +148,8 @@ def open_cache(cache: Path | str | None) -> Cache:
     folder = default_cache() if cache == "default" else Path(cache).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ContinuadError(
-            f"{printable(folder)}: is a file; the cache needs a folder. Name another, or None for no cache."
+            f"{printable(folder)}: is a file; the cache needs a folder. Name one with the option cache, or in the "
+            "environment variable CONTINUAD_CACHE."
         )
     return Cache(Path(os.path.abspath(folder)))
 

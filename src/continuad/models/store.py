@@ -164,8 +164,8 @@ def _refuse_untrusted(folder: Path, names: Sequence[str], trust: Sequence[str]) 
     for name in names:
         if ":" in name and name not in trust:
             raise ContinuadError(
-                f"the model in {folder} asks for the class {name}, which is not part of continuad. If you know and "
-                f'trust it, say so: load_model(..., trust=["{name}"])'
+                f"the model in {folder} asks for the class {name}, which is not part of continuad. Loading it runs its "
+                "code: if you know and trust it, name it in the option trust"
             )
 
 
