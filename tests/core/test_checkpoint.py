@@ -324,6 +324,27 @@ def test_an_optimiser_goes_on_with_its_memory_and_its_settings() -> None:
     assert new.param_groups[1]["params"][0] is list(new.state)[1]
 
 
+def test_a_half_is_put_back_where_the_detector_is() -> None:
+    """A file is read on the CPU. Shapes suffice to see where its tensors go."""
+
+    def half(device: str) -> Half:
+        detector = NoisyAutoencoder().to(device)
+        return Half(detector, torch.optim.Adam(detector.weights().values()), Stats())
+
+    old, new = half("cpu"), half("meta")
+    old.detector.step(torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)).backward()  # type: ignore[union-attr]
+    old.optimiser.step()
+    old.kept["sum"], old.best = torch.ones(2), old.detector.learned()
+    new.unpack(*old.pack())
+    assert new.detector.stats["images"].device.type == "meta"
+    assert new.kept["sum"].device.type == "meta"
+    assert {value.device.type for value in new.best.values()} == {"meta"}
+    assert new.best.keys() == old.best.keys()
+    moments = [state[name] for state in new.optimiser.state.values() for name in ("exp_avg", "exp_avg_sq")]
+    assert len(moments) == 2 * len(new.detector.weights())
+    assert {value.device.type for value in moments} == {"meta"}
+
+
 def test_an_optimiser_with_other_groups_is_not_filled_by_halves() -> None:
     tensors, values = pack_optimiser(stepped(groups=1))
     with pytest.raises(ValueError, match="zip"):

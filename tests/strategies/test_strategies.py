@@ -183,6 +183,18 @@ def test_replay_calibrates_on_all_tasks() -> None:
         Replay(padim(), 0)
 
 
+def test_thresholds_rest_on_val_exemplars_as_they_were_before_the_memory_shrinks() -> None:
+    """Zebra's four val images are in a memory of 16 until chess needs half of it."""
+    strategy = taught(Replay(padim(), 16), 1)
+    exemplars = strategy.memory.part(True, 0)  # type: ignore[union-attr, operator]
+    assert len(exemplars) == 4
+    strategy.learn(TASKS[1])
+    left = strategy.memory.part(True, 0)  # type: ignore[union-attr, operator]
+    assert len(left) < 4
+    np.testing.assert_allclose(strategy.thresholds(0), highest(strategy, exemplars), rtol=1e-5)
+    assert abs(highest(strategy, left).centre / strategy.thresholds(0).centre - 1) > 1e-4
+
+
 def test_multitask_shows_all_images_so_far_and_starts_again() -> None:
     """Of every task 12 train and 4 val images: all 16 are learned and set that task's thresholds."""
     strategy = Multitask(padim())
