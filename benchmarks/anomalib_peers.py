@@ -124,8 +124,8 @@ class EfficientAd(Detector):
         super().__init__(image_size)
         self.teacher, self.penalty, self.padding, self.seed = teacher, penalty, padding, seed
         self.model = EfficientAdModel(padding=padding, pad_maps=not padding)
-        expert = load_teacher("s", teacher, padding).net.state_dict()
-        self.model.teacher.load_state_dict(dict(zip(self.model.teacher.state_dict(), expert.values(), strict=True)))
+        state = load_teacher("s", teacher, padding).net.state_dict()
+        self.model.teacher.load_state_dict(dict(zip(self.model.teacher.state_dict(), state.values(), strict=True)))
         for part in (self.model.teacher, self.model.mean_std, self.model.quantiles):
             part.requires_grad_(False)
         for layer in self.model.modules():

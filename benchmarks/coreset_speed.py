@@ -42,17 +42,17 @@ def main() -> None:
     patches = patches_of(asked.folder, asked.images)
     size = int(len(patches) * asked.share)
     detector = PatchCore(256, BACKBONE, projection=128)
-    ways = {
+    methods = {
         "continuad, 128 projected numbers": lambda: greedy_coreset(detector._projected(patches), size),
         "continuad, all numbers (exact greedy)": lambda: greedy_coreset(patches, size),
         "anomalib": lambda: torch.as_tensor(KCenterGreedy(patches, asked.share).select_coreset_idxs()),
     }
     print(f"{len(patches)} patches of {patches.shape[1]} numbers, {size} chosen, {asked.threads} threads\n")
-    print("| way | seconds | ratio | covering radius |\n|---|---:|---:|---:|")
+    print("| method | seconds | ratio | covering radius |\n|---|---:|---:|---:|")
     base = None
-    for name, way in ways.items():
+    for name, method in methods.items():
         start = time.perf_counter()
-        chosen = way()
+        chosen = method()
         seconds = time.perf_counter() - start
         base = base or seconds
         radius = covering_radius(patches, patches[chosen])

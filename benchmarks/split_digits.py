@@ -32,8 +32,8 @@ from continuad.strategies._task_inference import TaskInferring
 
 SIDE, HIDDEN, STEPS = 32, 100, 300
 SCENARIOS = ("task", "domain", "class")
-SPRINGS, DISTANCES = ("1", "100", "10000", "1000000"), ("0.01", "0.1", "1", "10")
-STRENGTHS = {"ewc:*": SPRINGS, "ewc-online:*": SPRINGS, "mas:*": DISTANCES, "lwf:*": DISTANCES}
+IMPORTANCES, DISTANCES = ("1", "100", "10000", "1000000"), ("0.01", "0.1", "1", "10")
+STRENGTHS = {"ewc:*": IMPORTANCES, "ewc-online:*": IMPORTANCES, "mas:*": DISTANCES, "lwf:*": DISTANCES}
 STRATEGIES = (
     *("naive", "ewc:*", "ewc-online:*", "mas:*", "lwf:*"),
     *("packnet", "adapters"),

@@ -1,4 +1,4 @@
-"""Files that are put in place whole or not at all, and names that every file system takes."""
+"""Files that are replaced in one step, and file names that every file system takes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def safe_name(text: str, longest: int = 60) -> str:
 
     Lower-case letters, digits and `+ = -` stay, as does a decimal point, and ":" becomes "~". A text that holds
     anything else, or more than `longest` characters, is shortened to what may stay and ends in "@" and a hash of it.
-    Upper case counts as something else, because some file systems do not tell it from lower case.
+    Upper case counts as something else, because some file systems do not distinguish it from lower case.
 
     Returns:
         ASCII letters, digits and `+ = - . ~ @`, never "_", which is left to join parts: "replay:300" becomes

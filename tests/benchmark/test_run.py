@@ -396,6 +396,12 @@ def test_budgets_reach_the_strategy() -> None:
         build(settings(epochs=3, steps=2), Cell("padim", "naive", 0, 0))
 
 
+def test_a_budget_that_a_strategy_cannot_keep_is_refused_before_data_are_read() -> None:
+    asked = settings(detector=("fastflow",), strategy=("naive", "packnet"), epochs=3, patience=2)
+    with pytest.raises(ContinuadError, match="packnet prunes at half of the steps and cannot stop early"):
+        cells(asked)
+
+
 def test_a_detector_may_have_steps_of_its_own() -> None:
     external = f"{ToyAutoencoder.__module__}:{ToyAutoencoder.__name__}"
     asked = Settings(detector=(external, "padim"), strategy=("naive",), steps=7, options={f"{external}.steps": 3})

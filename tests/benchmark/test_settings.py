@@ -59,10 +59,10 @@ def test_file_names_that_are_no_text_are_written_all_the_same(tmp_path: Path) ->
 )
 def test_bad_files_are_refused_by_setting_value_and_what_is_allowed(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "s.toml").write_text(text)
-    with pytest.raises(ContinuadError) as told:
+    with pytest.raises(ContinuadError) as raised:
         Settings.read(tmp_path / "s.toml")
-    assert said in str(told.value)
-    assert "s.toml" in str(told.value)
+    assert said in str(raised.value)
+    assert "s.toml" in str(raised.value)
 
 
 def test_a_wrong_value_from_the_command_line_is_called_as_it_is_there() -> None:
@@ -116,9 +116,9 @@ def test_options_go_to_their_owner() -> None:
     ],
 )
 def test_what_no_run_could_follow_is_refused(values: dict[str, Any], said: str) -> None:
-    with pytest.raises(ContinuadError) as told:
+    with pytest.raises(ContinuadError) as raised:
         Settings.of(values, COMMAND_LINE).check()
-    assert said in str(told.value)
+    assert said in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -226,9 +226,9 @@ def test_damaged_files_stop_it_by_name_before_learning(products: list[Path], tmp
 
 
 def test_check_data_prints_tables_or_json(products: list[Path], tmp_path: Path) -> None:
-    told = continuad("check-data", *map(str, products))
-    assert told.returncode == 0
-    assert "hazelnut" in told.stdout
+    checked = continuad("check-data", *map(str, products))
+    assert checked.returncode == 0
+    assert "hazelnut" in checked.stdout
     found = json.loads(continuad("check-data", str(products[0]), "--json").stdout)
     assert found[0]["name"] == "cable"
     (tmp_path / "empty").mkdir()

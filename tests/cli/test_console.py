@@ -1,4 +1,4 @@
-"""Progress and times as they are told."""
+"""How progress and times are printed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from continuad.cli.console import Bars, BenchBars, duration
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -59,7 +59,7 @@ def test_runs_that_were_finished_earlier_do_not_count_as_fast(clock: Clock, caps
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "printed"),
     [
         (0.2, "1 s"),
         (40, "40 s"),
@@ -69,5 +69,5 @@ def test_runs_that_were_finished_earlier_do_not_count_as_fast(clock: Clock, caps
         (5399, "1 h 30 min"),
     ],
 )
-def test_durations(seconds: float, told: str) -> None:
-    assert duration(seconds) == told
+def test_durations(seconds: float, printed: str) -> None:
+    assert duration(seconds) == printed

@@ -59,7 +59,7 @@ def test_measuring_takes_two_steps_and_leaves_the_draw_alone(detector: str) -> N
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_images_runs_and_steps_are_told_for_every_product(
+def test_the_estimate_gives_images_runs_and_steps_of_every_product(
     products: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(estimate, "measure", lambda _: Pace(step=3.0, after=1.0, image=0.5))
@@ -92,7 +92,7 @@ def test_nothing_is_measured_when_that_is_asked(
     assert "about" not in done.stderr
 
 
-def test_the_outlook_is_told_before_the_first_run(products: list[Path], tmp_path: Path) -> None:
+def test_the_estimate_is_printed_before_the_first_run(products: list[Path], tmp_path: Path) -> None:
     small = ("--image-size", "64", "--set", "padim.channels=8", "--strategy", "naive", "--out", str(tmp_path))
     done = continuad("bench", str(products[0]), *small)
     assert done.returncode == 0, done.stderr

@@ -44,6 +44,6 @@ def test_a_strategys_name_is_read_downwards_over_its_column() -> None:
     assert column == next(iter(strategies()))
 
 
-def test_a_reason_is_told_of_all_pairs_that_share_it() -> None:
-    told = in_general("Ewc edits gradients, but Padim has none", {"Padim", "padim"}, {"Ewc", "ewc"})
-    assert told == "the strategy edits gradients, but the detector has none"
+def test_a_reason_is_put_in_general_words_for_all_pairs_that_share_it() -> None:
+    general = in_general("Ewc edits gradients, but Padim has none", {"Padim", "padim"}, {"Ewc", "ewc"})
+    assert general == "the strategy edits gradients, but the detector has none"

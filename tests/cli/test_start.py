@@ -45,12 +45,12 @@ def test_help_names_and_mistakes_need_no_torch(arguments: list[str], code: int, 
     assert not loaded & HEAVY
 
 
-def test_the_package_shows_its_public_names_without_torch() -> None:
+def test_the_package_shows_its_public_names_and_no_others_without_torch() -> None:
     code = "import continuad, sys; print(*dir(continuad)); print('torch' in sys.modules)"
     names, torch = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    assert set(package.__all__) <= set(names.split())
+    assert set(names.split()) == {*package.__all__, "__version__"}
     assert torch == "False"
 
 

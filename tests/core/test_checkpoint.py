@@ -163,7 +163,7 @@ def test_early_stopping_goes_on_with_what_it_knew(tmp_path: Path) -> None:
     assert same(again, whole)
 
 
-def test_a_damaged_checkpoint_is_told_and_the_task_begun_again(
+def test_a_damaged_checkpoint_is_logged_and_the_task_begun_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = walk(Naive, tmp_path / "whole", Budget(steps=5))
@@ -225,7 +225,7 @@ def test_memory_formats_stay(tmp_path: Path) -> None:
     assert half.optimiser.param_groups[0]["betas"] == (0.9, 0.999)
 
 
-def test_a_full_disk_is_told_by_name(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ContinuadError, match="cannot save the checkpoint"):
         Checkpoint(tmp_path / "file" / HALF, {}).keep(untaught())
@@ -322,6 +322,27 @@ def test_an_optimiser_goes_on_with_its_memory_and_its_settings() -> None:
     assert [(group["lr"], group["momentum"]) for group in new.param_groups] == [(0.5, 0.9), (0.25, 0.5)]
     assert [state["momentum_buffer"].tolist() for state in new.state.values()] == [[5, 5], [6, 6, 6]]
     assert new.param_groups[1]["params"][0] is list(new.state)[1]
+
+
+def test_a_half_is_put_back_where_the_detector_is() -> None:
+    """A file is read on the CPU. Shapes suffice to see where its tensors go."""
+
+    def half(device: str) -> Half:
+        detector = NoisyAutoencoder().to(device)
+        return Half(detector, torch.optim.Adam(detector.weights().values()), Stats())
+
+    old, new = half("cpu"), half("meta")
+    old.detector.step(torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)).backward()  # type: ignore[union-attr]
+    old.optimiser.step()
+    old.kept["sum"], old.best = torch.ones(2), old.detector.learned()
+    new.unpack(*old.pack())
+    assert new.detector.stats["images"].device.type == "meta"
+    assert new.kept["sum"].device.type == "meta"
+    assert {value.device.type for value in new.best.values()} == {"meta"}
+    assert new.best.keys() == old.best.keys()
+    moments = [state[name] for state in new.optimiser.state.values() for name in ("exp_avg", "exp_avg_sq")]
+    assert len(moments) == 2 * len(new.detector.weights())
+    assert {value.device.type for value in moments} == {"meta"}
 
 
 def test_an_optimiser_with_other_groups_is_not_filled_by_halves() -> None:

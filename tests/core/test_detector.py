@@ -64,8 +64,8 @@ def test_only_a_trained_detector_answers_and_only_for_its_size() -> None:
         Echo(32).predict(image(1, 2, 3))
     detector = ready(Echo((32, 40)))
     with pytest.raises(ContinuadError, match="images are 40 x 32, but the model learned 32 x 40"):
-        detector.predict(torch.zeros(1, 3, 40, 32))
-    assert detector.predict(torch.ones(2, 3, 32, 40)).score.tolist() == [1, 1]
+        detector.predict(torch.zeros(1, 3, 40, 32, dtype=torch.uint8))
+    assert detector.predict(torch.ones(2, 3, 32, 40, dtype=torch.uint8)).score.tolist() == [1, 1]
 
 
 def test_statistics_are_forgotten_only_where_a_task_starts_again() -> None:

@@ -1,4 +1,4 @@
-"""What a quality engineer is told before anything is learned."""
+"""What `check-data` finds in a folder of images before anything is learned."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def test_masks_that_do_not_fit(tmp_path, make_product, save) -> None:
     assert "masks of another size than their image (1): crack/000_mask.png (6 x 5, the image 12 x 10)" in texts(
         found, "error"
     )
-    told = texts(found, "warning")
+    text = texts(found, "warning")
     for words in (
         "empty masks of defect images (1): crack/001_mask.png",
         "images without mask in crack/: 2: 002.png, 003.png",
         "masks without image for crack/: 900_mask.png",
     ):
-        assert words in told
+        assert words in text
     assert found.masks == 2
 
 
@@ -108,14 +108,14 @@ def test_identical_images_across_train_and_test(tmp_path, make_product) -> None:
         ("test/good/000.png", "train/good/005.png", "same file"),
         ("test/good/001.png", "train/good/006.png", "same pixels"),
     ]
-    told = texts(found, "warning")
+    text = texts(found, "warning")
     for words in (
         "are the same file",
         "are the same pixels",
         "both good and defective",
         "training images more than once (1): train/good/more.bmp (as train/good/007.png)",
     ):
-        assert words in told
+        assert words in text
 
 
 def test_nearly_identical_images(tmp_path, save) -> None:
@@ -186,7 +186,7 @@ def test_a_handful_of_images_proves_nothing(tmp_path, save) -> None:
         where = "train" if i < 12 else "test/good" if i < 15 else "test/crack"
         save(tmp_path / where / f"{i}.png", part(i) * (0.7 if i < 15 else 0.9))
     assert one(tmp_path).separations[0].needed > 1
-    assert "told apart" not in texts(one(tmp_path), "warning")
+    assert "without looking at the part" not in texts(one(tmp_path), "warning")
 
 
 def test_auroc_by_hand() -> None:

@@ -102,7 +102,9 @@ def test_the_entry_just_written_stays_and_foreign_files_too(tmp_path, build) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "notes"]
 
 
-def test_unwritable_place_is_told_once_and_work_goes_on(tmp_path, build, caplog, monkeypatch) -> None:
+def test_work_goes_on_without_a_cache_that_cannot_be_written_after_one_warning(
+    tmp_path, build, caplog, monkeypatch
+) -> None:
     monkeypatch.setattr(module, "_warned", set())
     (tmp_path / "file").write_text("")
     with caplog.at_level(logging.WARNING):

@@ -40,9 +40,9 @@ def test_what_is_left_out_is_named(tmp_path, make_product, save) -> None:
     save(root / "test" / "loose.png")
     save(root / "more" / "1.png")
     save(root / "ground_truth" / "gone" / "1_mask.png")
-    told = "\n".join(discover(root).problems)
+    problems = "\n".join(discover(root).problems)
     for part in ("train/scratch/ left out (1 image)", "loose.png", "more/ left out", "ground_truth/gone/"):
-        assert part in told
+        assert part in problems
 
 
 def test_btad_and_masks_of_the_same_stem(tmp_path, save) -> None:
@@ -149,7 +149,7 @@ def test_empty_or_missing_folder(tmp_path) -> None:
         discover(tmp_path / "train" / "good" / "read_me.txt")
 
 
-def test_products_of_one_name_are_told_apart(tmp_path, make_product) -> None:
+def test_products_of_one_name_get_different_names(tmp_path, make_product) -> None:
     for where in ("a/screw", "b/screw", "b/nut"):
         make_product(tmp_path / where, crack=2, cut=2)
     found = discover_all([tmp_path / where for where in ("a/screw", "b/screw", "b/nut")])

@@ -54,9 +54,9 @@ def test_the_command_names_every_hostile_file_in_time(hostile: tuple[Path, dict[
         assert done.returncode == 1
         assert done.stderr == ""
         if options:
-            (told,) = json.loads(done.stdout)
-            named = " ".join(file for finding in told["findings"] for file, _ in finding["files"])
-            named += " ".join(finding["what"] for finding in told["findings"])
+            (report,) = json.loads(done.stdout)
+            named = " ".join(file for finding in report["findings"] for file, _ in finding["files"])
+            named += " ".join(finding["what"] for finding in report["findings"])
         else:
             named = done.stdout
         missing = [name for name in expected if " ".join(printable(name).split()) not in " ".join(named.split())]

@@ -129,7 +129,7 @@ def test_the_largest_band_of_rows_in_one_colour() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bmp", "tiff", "ppm", "rows missing.png"])
-def test_half_a_picture_without_compression_is_told_by_its_even_rows(tmp_path: Path, kind: str) -> None:
+def test_half_a_picture_without_compression_is_found_by_its_even_rows(tmp_path: Path, kind: str) -> None:
     """Nothing in such a file says that zeros are not black; but the product's other pictures have no such rows."""
     (tmp_path / "train").mkdir()
     for i in range(8):

@@ -223,7 +223,7 @@ def product(root: Path, save, mask: np.ndarray, name: str = "000_mask.png", **op
     return root
 
 
-def told(root: Path, size: int = 64) -> str:
+def warnings_of(root: Path, size: int = 64) -> str:
     """What the audit and a stream both say."""
     (found,) = audit(root, image_size=size)
     notes = "\n".join(open_stream(root, image_size=size, cache=None).notes)
@@ -237,26 +237,26 @@ def test_dropped_regions_are_named(tmp_path, save) -> None:  # type: ignore[no-u
     mask[100:200, 100:200] = 255
     mask[300, 300] = 255
     words = "masks with regions too small to be seen at 64 x 64, dropped (1): crack/000_mask.png (1 of 2 regions)."
-    assert words in told(product(tmp_path, save, mask))
+    assert words in warnings_of(product(tmp_path, save, mask))
 
 
 def test_inverted_masks_are_named(tmp_path, save) -> None:  # type: ignore[no-untyped-def]
     mask = 255 - drawn("blob", 256)
     words = "masks that cover most of the picture (1): crack/000_mask.png (92%); if defects are black in them, invert"
-    assert words in told(product(tmp_path, save, mask))
+    assert words in warnings_of(product(tmp_path, save, mask))
 
 
 def test_large_defects_are_not_called_inverted(tmp_path, save) -> None:  # type: ignore[no-untyped-def]
     mask = np.zeros((64, 64))
     mask[:30] = 255
-    assert "cover most" not in told(product(tmp_path, save, mask))
+    assert "cover most" not in warnings_of(product(tmp_path, save, mask))
 
 
 def test_noisy_masks_and_masks_without_0_are_named(tmp_path, save) -> None:  # type: ignore[no-untyped-def]
     words = "masks with noise or smoothed edges (1): crack/000_mask.jpg; values above half of the largest count"
-    assert words in told(product(tmp_path / "a", save, drawn("blob"), "000_mask.jpg"))
+    assert words in warnings_of(product(tmp_path / "a", save, drawn("blob"), "000_mask.jpg"))
     words = "masks without a pixel of 0 (1): crack/000_mask.png (lowest 5); their lowest value counts as background."
-    assert words in told(product(tmp_path / "b", save, np.where(drawn("blob") > 0, 250, 5)))
+    assert words in warnings_of(product(tmp_path / "b", save, np.where(drawn("blob") > 0, 250, 5)))
 
 
 def test_masks_of_real_sets_decode_to_the_bits_they_hold(real_data: Path) -> None:

@@ -40,7 +40,7 @@ def test_every_name_becomes_printable_and_plain_ones_stay() -> None:
     assert "250 bytes" in oddity("n" * 246 + ".png")
 
 
-def test_names_that_would_be_one_file_are_told_apart() -> None:
+def test_names_that_would_be_one_file_are_made_different() -> None:
     root = Path("/x")
     assert unique_names([root / "Nut", root / "nut"]) == ["//x/Nut", "//x/nut (2)"]
     assert unique_names([Path("a/L\u00fc"), Path("b/Lu\u0308")]) == ["a/L\u00fc", "b/Lu\u0308"]

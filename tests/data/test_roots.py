@@ -78,7 +78,7 @@ def test_sub_folders_are_learned_with_a_note(tmp_path, make_product, save) -> No
     assert ("note", found.notes[0]) in [(finding.level, finding.text) for finding in looked.findings]
 
 
-def test_pictures_in_other_formats_are_told(tmp_path, save) -> None:  # type: ignore[no-untyped-def]
+def test_pictures_in_other_formats_are_named(tmp_path, save) -> None:  # type: ignore[no-untyped-def]
     save(tmp_path / "1.png")
     for name in ("a.HEIC", "b.heic", "c.dng", "read_me.txt"):
         (tmp_path / name).write_bytes(b"x")

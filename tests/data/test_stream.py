@@ -215,7 +215,7 @@ def test_no_masks_at_all(tmp_path, make_product) -> None:
     assert "no ground_truth folder" in stream.notes[0]
 
 
-def test_empty_and_vanishing_masks_are_told_and_not_used(tmp_path, make_product, save) -> None:
+def test_empty_and_vanishing_masks_are_noted_and_not_used(tmp_path, make_product, save) -> None:
     root = make_product(tmp_path / "a", good=0, crack=3)
     save(root / "ground_truth" / "crack" / "000_mask.png", 0)
     dot = np.zeros((40, 48))
@@ -224,11 +224,11 @@ def test_empty_and_vanishing_masks_are_told_and_not_used(tmp_path, make_product,
     save(root / "ground_truth" / "crack" / "001_mask.png", dot)
     stream = open_here(root, image_size=(5, 6))
     assert stream[0].test.mask_known.tolist() == [False, False, True]
-    told = "\n".join(stream.notes)
-    assert "empty masks of defect images (1)" in told
-    assert "crack/000_mask.png" in told
-    assert "no defective pixel left at 6 x 5 (1)" in told
-    assert "crack/001_mask.png" in told
+    notes = "\n".join(stream.notes)
+    assert "empty masks of defect images (1)" in notes
+    assert "crack/000_mask.png" in notes
+    assert "no defective pixel left at 6 x 5 (1)" in notes
+    assert "crack/001_mask.png" in notes
 
 
 def test_many_files_are_counted_in_a_note_that_says_where_all_are_named(tmp_path, make_product, save) -> None:

@@ -174,6 +174,6 @@ def test_a_product_of_twelve_bit_colour_has_one_white_level(tmp_path: Path) -> N
     stream = open_stream(tmp_path, image_size=4, cache=None)
     assert stream.bits == (12,)
     assert stream[0].test.images[:, 0, 0, 0].tolist() == [round(2000 / 4095 * 255), 255]
-    told = "\n".join(stream.notes)
-    assert "clipped (1): test/hot/1.png" in told
-    assert "white level of pictures above 8 bits: 4095 (12 bits)" in told
+    notes = "\n".join(stream.notes)
+    assert "clipped (1): test/hot/1.png" in notes
+    assert "white level of pictures above 8 bits: 4095 (12 bits)" in notes

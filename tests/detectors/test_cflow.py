@@ -169,7 +169,7 @@ def test_what_is_refused() -> None:
 
 
 def test_it_learns_toys() -> None:
-    """After some steps on stripes it tells good ones from those with a patch."""
+    """After some steps on stripes it scores those with a patch higher than good ones."""
     model = Naive(small(strides=(8, 16)))
     model.budget = Budget(steps=40)
     task = stream(1)[0]

@@ -13,7 +13,7 @@ from toys import images_of, ready, stream
 
 from continuad.core.fit import Budget
 from continuad.core.footprint import footprint
-from continuad.detectors.efficientad import EfficientAdM, EfficientAdS, hardest
+from continuad.detectors.efficientad import EfficientAdM, EfficientAdS, _quantiles, hardest
 from continuad.errors import ContinuadError
 from continuad.metrics.image import image_metrics
 from continuad.models.registry import make_detector
@@ -141,6 +141,15 @@ def test_quantiles_become_0_and_a_tenth() -> None:
     assert scaled.quantile(torch.tensor([0.9, 0.995])).tolist() == pytest.approx([0.0, 0.1], abs=1e-5)
 
 
+def test_quantiles_are_those_of_every_column_of_striped_maps() -> None:
+    """More values than torch takes quantiles of, whose columns are 0 and up to 1 by turns."""
+    maps = torch.zeros(70, 512, 512)
+    maps[..., 1::2] = torch.linspace(0, 1, 70)[:, None, None]
+    low, high = _quantiles(maps)
+    assert float(low) == pytest.approx(0.8, abs=0.02)
+    assert float(high) == pytest.approx(0.99, abs=0.02)
+
+
 def test_teacher_moments_follow_the_policy() -> None:
     first, second = noise(2), torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     whole = small()
@@ -152,7 +161,7 @@ def test_teacher_moments_follow_the_policy() -> None:
 
 
 def test_it_learns_toys() -> None:
-    """After a few steps on stripes it tells good ones from those with a patch."""
+    """After a few steps on stripes it scores those with a patch higher than good ones."""
     model = Naive(small(padding=False))
     model.budget = Budget(steps=15)
     task = stream(1)[0]

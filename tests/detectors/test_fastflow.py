@@ -148,7 +148,7 @@ def test_what_is_refused() -> None:
 
 
 def test_it_learns_toys() -> None:
-    """After a few steps on stripes it tells good ones from those with a patch."""
+    """After a few steps on stripes it scores those with a patch higher than good ones."""
     model = Naive(small())
     model.budget = Budget(steps=10)
     task = stream(1)[0]

@@ -52,7 +52,7 @@ def test_score_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert float(found.map.max()) == pytest.approx(2, rel=1e-5)
 
 
-@pytest.mark.parametrize(("bank", "vectors"), [(50, 50), ("10%", 20 * 64 // 10), ("0.1MB", 100_000 // (4 * 152))])
+@pytest.mark.parametrize(("bank", "vectors"), [(50, 50), ("10%", 20 * 64 // 10), ("0.1MB", 100_000 // (4 * 152 + 8))])
 def test_budgets(bank: int | str, vectors: int) -> None:
     assert len(learn(small(bank=bank), TRAIN).stats["bank"]) == vectors
 

@@ -54,7 +54,7 @@ def test_the_seed_draws_the_first_point_and_is_0_by_default() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_close_points_far_from_the_origin_are_told_apart(scale: float) -> None:
+def test_close_points_far_from_the_origin_are_different_points(scale: float) -> None:
     """In float32; around the origin of the coordinates squares would be a million times the distances."""
     generator = torch.Generator().manual_seed(0)
     points = scale * (torch.randn(500, 4, generator=generator) + torch.tensor([1000.0, -1000.0, 500.0, 0.0]))
@@ -78,6 +78,12 @@ def test_the_covering_radius_by_hand() -> None:
     points = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0], [9.0, 9.0]])
     assert covering_radius(points, points[[0, 3]]) == 5.0
     assert covering_radius(points, points) == 0.0
+
+
+def test_small_distances_far_from_the_origin_count() -> None:
+    """In single precision |a|^2 - 2 a.b + |b|^2 of such points is 0, or far off."""
+    points = 1000.0 + torch.arange(60.0)[:, None] / 128 * torch.ones(1, 4)
+    assert covering_radius(points, points[::2]) == pytest.approx(2 / 128, rel=1e-4)
 
 
 def test_the_covering_radius_looks_at_all_points(monkeypatch: pytest.MonkeyPatch) -> None:

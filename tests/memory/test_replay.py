@@ -50,7 +50,7 @@ def test_a_share_keeps_that_part_of_every_task_for_ever() -> None:
         memory.add(task(index, train, val))
     assert [int((memory.store["task"] == t).sum()) for t in range(3)] == [20, 2, 1]
     assert len(memory.part(val=True)) == 2  # a tenth of the first task's 20
-    assert footprint(memory).additional == pytest.approx((23 * (3 * 32 * 32 + 8 + 8 + 1) + 16) / 1e6)
+    assert footprint(memory).additional == pytest.approx((23 * (3 * 32 * 32 + 8 + 8 + 2) + 16) / 1e6)
 
 
 @pytest.mark.parametrize(("share", "kept"), [("50%", 100), ("99.5%", 199), ("100%", 200), ("0.1%", 1)])
@@ -70,7 +70,7 @@ def test_exemplars_are_raw_bytes_of_their_own() -> None:
     memory, one = Memory(8), task(0, 20)
     memory.add(one)
     assert memory.store["files"].numel() == 8 * 3 * 32 * 32
-    assert footprint(memory).additional == pytest.approx((8 * 3 * 32 * 32 + 8 * (8 + 8 + 1) + 16) / 1e6)
+    assert footprint(memory).additional == pytest.approx((8 * 3 * 32 * 32 + 8 * (8 + 8 + 2) + 16) / 1e6)
     before = memory.store["files"].clone()
     one.train.images[:] = 0
     assert (memory.store["files"] == before).all()
@@ -92,6 +92,46 @@ def test_val_exemplars_were_never_trained_on_and_stay_when_shares_shrink() -> No
         assert val <= pixels(one.val)
         assert train <= pixels(one.train)
     assert pixels(memory.part(val=True)) == pixels(memory.part(True, 0)) | pixels(memory.part(True, 1))
+
+
+@pytest.mark.parametrize("kind", [Memory, UniformMemory])
+def test_of_a_task_that_is_all_in_one_every_exemplar_is_learned_from_and_sets_thresholds(kind: type[Memory]) -> None:
+    memory, tasks = kind(20), [task(t, 26).with_all_in_one() for t in range(2)]
+    for number, one in enumerate(tasks):
+        memory.add(one)
+        assert len(memory.part(val=False)) == len(memory.part(val=True)) == len(memory) == 20
+        assert memory.known() == list(range(number + 1))
+    for t, one in enumerate(tasks):
+        mine = pixels(memory.part(val=False, task=t))
+        assert mine == pixels(memory.part(val=True, task=t))
+        assert 0 < len(mine) < 20
+        assert mine <= pixels(one.train)
+    assert pixels(memory.val_by_task(but=1)[0]) == pixels(memory.part(False, 0))
+
+
+@pytest.mark.parametrize("kind", [Memory, UniformMemory])
+def test_a_task_that_is_all_in_one_offers_each_image_once(kind: type[Memory]) -> None:
+    memory, one = kind(100), task(0, 6, 4)
+    memory.add(one.with_all_in_one())
+    assert len(memory) == 10
+    assert pixels(memory.part(val=False)) == pixels(one.train) | pixels(one.val)
+
+
+@pytest.mark.parametrize(("share", "kept"), [("50%", 100), ("100%", 200)])
+def test_a_share_of_a_task_that_is_all_in_one_is_of_its_images_counted_once(share: str, kept: int) -> None:
+    memory = Memory(share)
+    memory.add(task(0, 180, 20).with_all_in_one())
+    assert len(memory) == len(memory.part(val=False)) == len(memory.part(val=True)) == kept
+
+
+def test_both_kinds_of_task_live_in_one_memory() -> None:
+    """The first gives up a val image for thresholds alone, the second does not."""
+    memory, first, second = Memory(20), task(0, 30), task(1, 30).with_all_in_one()
+    for one in (first, second):
+        memory.add(one)
+    assert [len(memory.part(val, 0)) for val in (False, True)] == [9, 1]
+    assert pixels(memory.part(True, 0)) <= pixels(first.val)
+    assert [len(memory.part(val, 1)) for val in (False, True)] == [10, 10]
 
 
 def test_thresholds_are_calibrated_on_the_val_exemplars_of_the_other_tasks() -> None:

@@ -1,4 +1,4 @@
-"""Options of detectors and strategies, and the outlines that tell them without torch."""
+"""Options of detectors and strategies, and the outlines that show them without torch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from toys import ToyAutoencoder
 from continuad.errors import ContinuadError
 from continuad.models import outline as outlines
 from continuad.models.options import allowed, checked, fitted, options_of, refuse_unmatched, split_value, written
-from continuad.models.outline import TILED, known
+from continuad.models.outline import known
 from continuad.models.registry import detectors, find_detector, make_detector, make_strategy, strategies, summary_of
-from continuad.vision.tiles import PREFIX
 
 KINDS = [*detectors().items(), *strategies().items()]
 
@@ -54,14 +53,15 @@ def test_outlines_refuse_the_same_pairs_for_the_same_reason(detector: str) -> No
 
 
 def test_tiled_detectors_have_an_outline() -> None:
-    assert TILED == PREFIX
     mine = options_of(known().detector("tiled-padim"))
     assert mine.keys() == options_of(find_detector("tiled-padim")).keys()
     assert {"tile", "overlap", "channels"} <= mine.keys()
     assert allowed(mine["channels"]) == "a whole number"
 
 
-def test_a_file_that_cannot_be_outlined_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_outlined_is_named_and_imported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """A detector of the user's may need another package at the moment it is imported."""
 
     def fail(name: str) -> None:
@@ -71,6 +71,8 @@ def test_a_file_that_cannot_be_outlined_is_imported(monkeypatch: pytest.MonkeyPa
     known.cache_clear()
     try:
         assert known().detectors == detectors()
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert f"{Path(__file__).name} line" in caplog.text
         assert known().strategies == strategies()
         assert known().summary(known().detectors["padim"]).startswith("PaDiM")
         assert "channels" in options_of(known().detector("tiled-padim"))
@@ -147,9 +149,9 @@ def test_values_that_a_hint_allows(value: Any, hint: Any, expected: Any) -> None
     ],
 )
 def test_values_that_a_hint_does_not_allow(value: Any, hint: Any, words: str) -> None:
-    with pytest.raises(ContinuadError) as told:
+    with pytest.raises(ContinuadError) as raised:
         fitted("option x", value, hint)
-    assert str(told.value) == f"option x is {value!r}; allowed: {words}"
+    assert str(raised.value) == f"option x is {value!r}; allowed: {words}"
 
 
 @pytest.mark.parametrize(
@@ -168,9 +170,9 @@ def test_values_that_a_hint_does_not_allow(value: Any, hint: Any, words: str) ->
 )
 def test_an_option_that_matches_nothing_in_the_run_is_refused(options: dict[str, Any], said: str) -> None:
     kinds = {"padim": outline_of("padim"), "replay": outline_of("replay")}
-    with pytest.raises(ContinuadError) as told:
+    with pytest.raises(ContinuadError) as raised:
         refuse_unmatched(options, kinds, parts={"ewc"})
-    assert said in str(told.value)
+    assert said in str(raised.value)
 
 
 def test_an_option_of_the_run_is_taken() -> None:
@@ -222,6 +224,6 @@ def test_a_strategys_text_is_its_name_and_what_follows(text: str, expected: tupl
     ],
 )
 def test_mistakes_behind_a_name_say_what_is_allowed(text: str, said: str) -> None:
-    with pytest.raises(ContinuadError) as told:
+    with pytest.raises(ContinuadError) as raised:
         written(outline_of(split_value(text)[0]), text)
-    assert said in str(told.value)
+    assert said in str(raised.value)

@@ -60,7 +60,7 @@ def test_a_folder_and_a_single_file_are_taken_as_they_are_meant(taught) -> None:
     assert [v.path for v in continuad.predict_files(strategy, str(in_folder[0]))] == in_folder[:1]
 
 
-def test_an_empty_folder_is_told(taught, tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused(taught, tmp_path: Path) -> None:
     with pytest.raises(ContinuadError, match="no images in this folder"):
         list(continuad.predict_files(taught[1], tmp_path))
 

@@ -10,7 +10,7 @@ import torch
 from toys import ToyAutoencoder, stream
 
 from continuad.core.fit import Budget
-from continuad.core.footprint import footprint
+from continuad.core.footprint import footprint, held_bytes
 from continuad.errors import ContinuadError
 from continuad.models.store import load_model, save_model
 from continuad.strategies.generative import DrawnImages, Generative
@@ -52,9 +52,25 @@ def test_memory_is_constant_and_counted() -> None:
         strategy.learn(task)
         sizes.append(footprint(strategy))
     assert sizes[2].architecture == sizes[0].architecture
-    assert sizes[2].additional - sizes[0].additional == pytest.approx(2 * 12 / 1e6)  # thresholds of two tasks
+    assert sizes[2].additional - sizes[0].additional == pytest.approx(2 * (3 + 4) * 4 / 1e6)  # thresholds
     own = sum(p.numel() for p in strategy.generator.parameters()) * 4 / 1e6
     assert sizes[0].architecture == pytest.approx(own + footprint(strategy.detector).architecture)
+
+
+def test_the_peak_of_learning_is_the_generators_optimiser_and_what_it_learns_from() -> None:
+    """While the generator learns: the model twice (once to go back to), the generator's gradients and Adam's two
+    moments and counts, and from the second task on a decoder that draws as before."""
+    strategy = generative(latent=64, width=0.25)
+    strategy.learn(TASKS[0])
+    first = strategy.learning_bytes
+    strategy.learn(TASKS[1])
+    generator, trained, known = strategy.generator, 1, 8
+    weights = list(generator.parameters())
+    own = sum(weight.nbytes for weight in weights)
+    untrained = held_bytes(generator, strategy.detector) - trained
+    assert first == 2 * untrained + trained + 3 * own + 4 * len(weights)
+    thresholds = 3 * 4
+    assert strategy.learning_bytes == first + held_bytes(generator.decoder) + trained + known + thresholds
 
 
 def test_it_draws_images_like_those_it_learned() -> None:

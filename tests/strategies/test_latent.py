@@ -39,7 +39,7 @@ def test_shares_are_equal_and_their_bytes_counted() -> None:
     for task in (0, 1):
         assert strategy.kept[f"learned/{task}/0"].shape == (4, 112, 4, 4)
         assert strategy.kept[f"val/{task}/0"].shape == (1, 112, 4, 4)
-    thresholds = 3 * 3 * 4  # of each task, and for everything
+    thresholds = (3 * 3 + 1 + 4 + 5) * 4  # of each task and for everything, and the val images' scores behind them
     trained = 1
     assert footprint(strategy).additional == pytest.approx((10 * 112 * 16 * 2 + thresholds + trained) / MEGABYTE)
 
@@ -67,7 +67,7 @@ def test_it_learns_the_earlier_task_again() -> None:
     assert losses[1] < losses[0] - 100
 
 
-def test_limits_hold_for_every_task(tmp_path: object) -> None:
+def test_a_tasks_threshold_is_its_highest_val_score_after_later_tasks_too(tmp_path: object) -> None:
     strategy = taught(Latent(FastFlow(**SMALL), 300), 2)  # type: ignore[arg-type]
     scores = torch.cat([strategy.predict(torch.from_numpy(task.val.images)).score for task in TASKS[:2]])
     assert strategy.thresholds(0).image == pytest.approx(float(scores.max()), abs=1e-3)
@@ -89,7 +89,7 @@ def test_detectors_that_learn_from_pixels_are_refused() -> None:
         Latent(FastFlow(**SMALL), 1)  # type: ignore[arg-type]
 
 
-class Levels(Detector):
+class LevelDetector(Detector):
     """Two levels: an image's first pixel, and ten times it. The loss is w times their mean sum."""
 
     batch_size, steps = 4, 1
@@ -146,7 +146,7 @@ def kept(strategy: Latent, part: str, task: int) -> list[float]:
 
 def test_shares_shrink_as_tasks_come_and_a_tenth_of_each_is_val_images() -> None:
     """40 exemplars: at first 36 of the 40 train images and 4 val images, then 18 and 2 of each of two tasks."""
-    strategy = Latent(Levels(), 40)
+    strategy = Latent(LevelDetector(), 40)
     strategy.learn(numbers(0, 40, 5))
     first = kept(strategy, "learned", 0), kept(strategy, "val", 0)
     assert [len(part) for part in first] == [36, 4]
@@ -161,24 +161,24 @@ def test_shares_shrink_as_tasks_come_and_a_tenth_of_each_is_val_images() -> None
 
 
 def test_a_small_task_is_kept_whole_and_leaves_its_share_to_val_images_and_others() -> None:
-    strategy = Latent(Levels(), 100)
+    strategy = Latent(LevelDetector(), 100)
     strategy.learn(numbers(0, 3, 2))
     assert sorted(kept(strategy, "learned", 0)) == [0, 1, 2]
     assert sorted(kept(strategy, "val", 0)) == [50, 51]
 
 
 def test_thresholds_and_calibration_rest_on_the_val_images_of_all_tasks() -> None:
-    strategy = Latent(Levels(), 300)
+    strategy = Latent(LevelDetector(), 300)
     strategy.learn(numbers(0, 6, 5))
     strategy.learn(numbers(1, 6, 5))
     assert sorted(strategy.detector.calibrated[-1]) == [*range(50, 55), *range(150, 155)]  # type: ignore[union-attr, index, operator, type-var]
-    assert strategy.thresholds(0) == (520, 540, 54)  # type: ignore[comparison-overlap]
-    assert strategy.thresholds(1) == (1520, 1540, 154)
-    assert strategy.thresholds() == (1020, 1540, 154)
+    assert strategy.thresholds(0) == (520, 540, 54, 1 / 6)  # type: ignore[comparison-overlap]
+    assert strategy.thresholds(1) == (1520, 1540, 154, 1 / 6)
+    assert strategy.thresholds() == (1020, 1540, 154, 1 / 11)
 
 
 def test_a_step_draws_as_many_exemplars_as_there_are_new_images_from_all_tasks_alike() -> None:
-    strategy = Latent(Levels(), 300)
+    strategy = Latent(LevelDetector(), 300)
     assert strategy.penalty(torch.zeros(4, 3, 32, 32)) == 0.0
     strategy.learn(numbers(0, 9, 1))
     strategy.learn(numbers(1, 9, 1))
@@ -197,7 +197,7 @@ def test_a_step_draws_as_many_exemplars_as_there_are_new_images_from_all_tasks_a
 
 
 def test_the_fewest_exemplars_are_one_to_learn_and_one_val_image() -> None:
-    strategy = Latent(Levels(), 2)
+    strategy = Latent(LevelDetector(), 2)
     strategy.learn(numbers(0, 6, 5))
     assert [len(kept(strategy, part, 0)) for part in ("learned", "val")] == [1, 1]
 
@@ -205,7 +205,7 @@ def test_the_fewest_exemplars_are_one_to_learn_and_one_val_image() -> None:
 def test_each_task_and_seed_draws_exemplars_of_its_own() -> None:
     found = []
     for index, seed in ((0, 0), (0, 0), (1, 0), (0, 1)):
-        strategy = Latent(Levels(), 10, seed=seed)
+        strategy = Latent(LevelDetector(), 10, seed=seed)
         strategy.learn(numbers(index, 40, 5))
         found.append([value - 100 * index for value in kept(strategy, "learned", index)])
     assert found[0] == found[1]

@@ -1,4 +1,4 @@
-"""What strategies are told by their options, and the values those have when nothing is said."""
+"""Options of strategies: their defaults, their ranges, and where they arrive."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ DEFAULTS: list[tuple[type[Strategy], dict[str, object]]] = [
     (Ewc, {"strength": 1000.0}),
     (EwcOnline, {"strength": 1000.0, "decay": 0.9}),
     (Mas, {"strength": 1000.0}),
-    (Adapters, {"rank": 4}),
-    (PackNet, {"share": 0.5}),
-    (PerTask, {"task_inference": "pooled", "reject": None}),
+    (Adapters, {"rank": 4, "reject": 0.01}),
+    (PackNet, {"share": 0.5, "reject": 0.01}),
+    (PerTask, {"task_inference": "pooled", "reject": 0.01}),
     (Single, {}),
     (Multitask, {}),
     (Average, {}),
@@ -84,7 +84,7 @@ def test_options_that_are_given_arrive(kind: type[Strategy], expected: dict[str,
 
 
 @pytest.mark.parametrize("kind", [Replay, Reservoir, Herding, Agem, Gem, Der])
-def test_the_memory_is_told_too(kind: type[Replay]) -> None:
+def test_the_memory_gets_the_options_too(kind: type[Replay]) -> None:
     memory = kind(ToyAutoencoder(), exemplars=7, seed=5, coding="png").memory
     assert (memory.seed, memory.coding) == (5, "png")
     assert memory.exemplars == 7

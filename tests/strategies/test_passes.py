@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 
 import torch
 from toys import ToyAutoencoder, images_of, stream
@@ -111,6 +112,22 @@ def test_a_snapshot_is_viewed_once_until_it_is_kept_anew_or_moved() -> None:
     again = Snapshots(ToyAutoencoder())
     again.load_state_dict(snapshots.state_dict())
     assert sorted(again.kept.under("2/")) == sorted(snapshots.kept.under("2/"))
+
+
+def test_a_second_load_and_a_pickle_make_views_of_what_came_in() -> None:
+    """Not of what was viewed before, nor of copies beside it."""
+    detector = ToyAutoencoder()
+    snapshots, other = Snapshots(detector), Snapshots(ToyAutoencoder(seed=1))
+    for each in (snapshots, other):
+        each.keep(0)
+    loaded = Snapshots(ToyAutoencoder())
+    for source in (snapshots, other):
+        loaded.load_state_dict(source.state_dict())
+        assert torch.equal(loaded.view(0).decode.bias, source.kept["0/decode.bias"])  # type: ignore[union-attr]
+    assert loaded.view(0).decode.bias.data_ptr() == loaded.kept["0/decode.bias"].data_ptr()  # type: ignore
+    again = pickle.loads(pickle.dumps(loaded))
+    assert torch.equal(again.view(0).decode.bias, loaded.kept["0/decode.bias"])
+    assert again.view(0).decode.bias.data_ptr() == again.kept["0/decode.bias"].data_ptr()
 
 
 def test_kept_weights_lie_in_memory_as_the_detectors_do() -> None:

@@ -12,13 +12,12 @@ from torch import Tensor
 from toys import ToyAutoencoder, images_of, stream
 
 from continuad.benchmark.evaluate import evaluate
-from continuad.core.batches import Images, in_order
 from continuad.core.detector import Detector
 from continuad.core.fit import Budget
 from continuad.core.footprint import MEGABYTE, footprint
 from continuad.core.strategy import Strategy
 from continuad.core.thresholds import Thresholds
-from continuad.core.types import Prediction, Task
+from continuad.core.types import Prediction, Rows, Task
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
 from continuad.strategies.accumulate import Accumulate
@@ -42,6 +41,12 @@ def taught(strategy: Strategy, tasks: int = 3) -> Strategy:
     return strategy
 
 
+def from_val(strategy: Strategy) -> Strategy:
+    """It learns train images alone, and takes thresholds from val images."""
+    strategy.thresholds_from = "val"
+    return strategy
+
+
 def test_naive_is_the_newest_task_alone() -> None:
     alone = Naive(padim())
     alone.learn(TASKS[2])
@@ -61,23 +66,25 @@ def test_naive_training_goes_on_from_the_last_weights() -> None:
 
 def test_accumulate_equals_multitask_for_gaussians() -> None:
     pooled, union = taught(Accumulate(padim())), taught(Multitask(padim()))
-    assert float(pooled.detector.stats["count"]) == 36
+    assert float(pooled.detector.stats["count"]) == 3 * (12 + 4)
     for task in TASKS:
         x = torch.from_numpy(task.test.images)
         torch.testing.assert_close(pooled.predict(x).map, union.predict(x).map, rtol=2e-3, atol=2e-3)
 
 
 def test_accumulate_memory_stays_that_of_one_task() -> None:
+    """But for what follows from each of 16 good images: whose it was, 8 bytes, and its score, 4."""
     one, three = taught(Accumulate(padim()), 1), taught(Accumulate(padim()), 3)
     assert three.calibration.kept["0"].nbytes == 12
-    assert footprint(three).additional - footprint(one).additional == pytest.approx(2 * 12 / MEGABYTE)
+    more = 2 * (12 + 16 * (8 + 4))
+    assert footprint(three).additional - footprint(one).additional == pytest.approx(more / MEGABYTE)
 
 
 def test_average_is_algorithm_5_1() -> None:
     means, covariances = [], []
     for task in TASKS:
         alone = padim()
-        Naive(alone).learn(task)
+        from_val(Naive(alone)).learn(task)  # an average leaves val images out, too
         moments = alone.moments()
         assert moments is not None
         means.append(moments["mean"])
@@ -143,30 +150,72 @@ def test_average_refuses_what_has_no_moments() -> None:
 
 def test_replay_learns_new_images_and_exemplars_together() -> None:
     strategy = taught(Replay(padim(), 8), 2)
+    # the second task learned its 12 + 4 images and the first task's exemplars, when they had the memory alone
+    assert float(strategy.detector.stats["count"]) == 16 + 8
+
+
+def test_replay_learns_neither_val_images_nor_val_exemplars_where_thresholds_come_from_them() -> None:
+    strategy = taught(from_val(Replay(padim(), 8)), 2)
     exemplars = 8 - len(strategy.memory.part(val=True))  # type: ignore[union-attr, arg-type, operator]
-    # the second task learned its 12 images and the first task's exemplars, when they had the memory alone
     assert float(strategy.detector.stats["count"]) == 12 + 8 - 1
     assert exemplars >= 6
+
+
+def test_replay_of_300_exemplars_learns_300_where_all_images_set_thresholds() -> None:
+    """Of 160 + 160 good images 300 are kept, and the third task learns its 16 beside all of them."""
+    strategy = Replay(padim(), 300)
+    many = [replace(task, train=images_of(t, 156, defects=False, seed=0)) for t, task in enumerate(TASKS[:2])]
+    for task in many:
+        strategy.learn(task)
+    assert len(strategy.memory) == 300
+    assert {t: len(images) for t, images in strategy.val(TASKS[2]).items()} == {0: 150, 1: 150, 2: 4}
+    strategy.learn(TASKS[2])
+    assert float(strategy.detector.stats["count"]) == 300 + 16
 
 
 def test_replay_calibrates_on_all_tasks() -> None:
     strategy = taught(Replay(padim(), 12), 2)
     held = strategy.val(TASKS[2])
     assert sorted(held) == [0, 1, 2]
-    assert [len(held[t]) for t in (0, 1)] == [len(strategy.memory.part(True, t)) for t in (0, 1)]  # type: ignore
+    assert [len(held[t]) for t in (0, 1)] == [len(strategy.memory.part(True, t)) for t in (0, 1)] == [6, 6]  # type: ignore
     assert len(held[2]) == 4
     with pytest.raises(ContinuadError, match="at least 1"):
         Replay(padim(), 0)
 
 
+def test_thresholds_rest_on_val_exemplars_as_they_were_before_the_memory_shrinks() -> None:
+    """Zebra's four val images are in a memory of 16 until chess needs half of it."""
+    strategy = taught(Replay(padim(), 16), 1)
+    exemplars = strategy.memory.part(True, 0)  # type: ignore[union-attr, operator]
+    assert len(exemplars) == 4
+    strategy.learn(TASKS[1])
+    left = strategy.memory.part(True, 0)  # type: ignore[union-attr, operator]
+    assert len(left) < 4
+    np.testing.assert_allclose(strategy.thresholds(0), highest(strategy, exemplars), rtol=1e-5)
+    assert abs(highest(strategy, left).centre / strategy.thresholds(0).centre - 1) > 1e-4
+
+
 def test_multitask_shows_all_images_so_far_and_starts_again() -> None:
+    """Of every task 12 train and 4 val images: all 16 are learned and set that task's thresholds."""
     strategy = Multitask(padim())
     assert [len(t.train) for t in strategy.view(TASKS)] == [12, 24, 36]
     assert [len(t.val) for t in strategy.view(TASKS)] == [4, 8, 12]
     for number, task in enumerate(strategy.view(TASKS)):
-        assert {t: len(images) for t, images in strategy.val(task).items()} == dict.fromkeys(range(number + 1), 4)
+        numbers = range(number + 1)
+        assert {t: len(images) for t, images in strategy.val(task).items()} == dict.fromkeys(numbers, 4)
+        everything = strategy.val(task.with_all_in_one())
+        assert {t: len(images) for t, images in everything.items()} == dict.fromkeys(numbers, 16)
+        strategy.learn(task)
+        assert float(strategy.detector.stats["count"]) == 16 * (number + 1)
+        assert [strategy.thresholds(t).rate for t in numbers] == [1 / 17] * (number + 1)
+
+
+def test_multitask_learns_train_images_alone_where_thresholds_come_from_val_images() -> None:
+    strategy = from_val(Multitask(padim()))
+    for number, task in enumerate(strategy.view(TASKS)):
         strategy.learn(task)
         assert float(strategy.detector.stats["count"]) == 12 * (number + 1)
+        assert [strategy.thresholds(t).rate for t in range(number + 1)] == [1 / 5] * (number + 1)
 
 
 def test_multitask_keeps_numbers_in_whatever_order_a_later_stream_shows_the_tasks() -> None:
@@ -207,23 +256,44 @@ def test_multitask_counts_tasks_that_were_passed_over_to_the_one_it_learns() -> 
     assert strategy.thresholds(2) == strategy.thresholds()
 
 
-def highest(strategy: Strategy, images: Images) -> Thresholds:
-    """Mean of the maps, their maximum and the highest score: with so few images the thresholds at any rate."""
-    found = strategy.predict(images.__getitems__(list(range(len(images)))).image)
-    return Thresholds(*(float(x) for x in (found.map.mean(), found.map.max(), found.score.max())))
+def all_at_once(images: Rows) -> Tensor:
+    return images.__getitems__(list(range(len(images)))).image
 
 
-def test_every_task_has_thresholds_of_its_own_set_anew_on_val_images() -> None:
-    """Replay: on exemplars of earlier tasks; multitask: on all val images. For everything: the highest of them."""
-    replay, multitask = taught(Replay(padim(), 48), 3), taught(Multitask(padim()), 3)
+def highest(strategy: Strategy, images: Rows, *, out_of_fold: bool = True) -> Thresholds:
+    """With so few images: mean of the maps, the pixel value that 0.1 % exceed, the highest score, and 1 in n + 1."""
+    found = strategy.predict(all_at_once(images), out_of_fold=out_of_fold)
+    pixel = np.quantile(found.map, 0.999, method="higher")
+    return Thresholds(float(found.map.mean()), float(pixel), float(found.score.max()), 1 / (len(images) + 1))
+
+
+def test_every_task_has_thresholds_of_its_own_set_anew_on_good_images() -> None:
+    """Replay: on exemplars of earlier tasks; multitask: on all images; both as if each had not been learned. For
+    everything: the highest of them."""
+    replay, multitask = taught(Replay(padim(), 28), 3), taught(Multitask(padim()), 3)
+    kept = Replay(padim(), 28)
+    taught(kept, 2)
+    for strategy, earlier in (
+        (replay, lambda t: kept.memory.part(True, t)),
+        (multitask, lambda t: TASKS[t].all_good()),
+    ):
+        own = [strategy.thresholds(t) for t in range(3)]
+        expected = [highest(strategy, earlier(t)) for t in (0, 1)] + [highest(strategy, TASKS[2].all_good())]
+        np.testing.assert_allclose(own, expected, rtol=1e-3)
+        assert strategy.thresholds().image == pytest.approx(max(one.image for one in own), rel=1e-4)
+        learned = [strategy.predict(all_at_once(TASKS[t].train)).score.max() for t in range(3)]
+        assert all(float(score) < one.image for score, one in zip(learned, own, strict=True))
+
+
+def test_thresholds_from_val_images_rest_on_them_and_on_val_exemplars_alone() -> None:
+    replay, multitask = taught(from_val(Replay(padim(), 48)), 3), taught(from_val(Multitask(padim())), 3)
     for strategy, earlier in (
         (replay, lambda t: replay.memory.part(True, t)),  # type: ignore[union-attr, operator]
         (multitask, lambda t: TASKS[t].val),
     ):
         own = [strategy.thresholds(t) for t in range(3)]
-        expected = [highest(strategy, earlier(t)) for t in (0, 1)] + [highest(strategy, TASKS[2].val)]
-        np.testing.assert_allclose(own, expected, rtol=1e-4)
-        assert strategy.thresholds().image == pytest.approx(max(one.image for one in own), rel=1e-4)
+        expected = [highest(strategy, earlier(t), out_of_fold=False) for t in (0, 1)]
+        np.testing.assert_allclose(own, [*expected, highest(strategy, TASKS[2].val, out_of_fold=False)], rtol=1e-4)
 
 
 def test_thresholds_stay_as_learned_where_no_val_images_are_kept() -> None:
@@ -234,15 +304,18 @@ def test_thresholds_stay_as_learned_where_no_val_images_are_kept() -> None:
         learned.append(strategy.thresholds(task.index))
         assert strategy.thresholds() == learned[-1]
     assert [strategy.thresholds(t) for t in range(3)] == learned
-    assert strategy.thresholds(7) == strategy.thresholds()  # a task never learned
 
 
-def test_a_verdict_rests_on_the_thresholds_of_the_task_it_is_given_for() -> None:
+def test_a_verdict_rests_on_the_thresholds_for_everything_unless_the_product_is_given() -> None:
     strategy = taught(Naive(padim()), 2)
-    own, shared = (evaluate(strategy, TASKS[0], per_task_thresholds=own)[1] for own in (True, False))
+    strategy.calibration.kept["0"] = torch.tensor([1.0, 60.0, 67.0])  # among the scores, as the others are not
+    found, shared = evaluate(strategy, TASKS[0])
+    given, own = evaluate(strategy, TASKS[0], task_given=True)
     assert np.array_equal(own.scores, shared.scores)
     assert np.array_equal(own.flagged, own.scores > strategy.thresholds(0).image)
     assert np.array_equal(shared.flagged, shared.scores > strategy.thresholds().image)
+    assert not np.array_equal(own.flagged, shared.flagged)
+    assert {name.removeprefix("oracle_"): found[name] for name in found if name.startswith("oracle_")} == given
 
 
 @pytest.mark.parametrize("kind", [Single, PerTask])
@@ -274,7 +347,7 @@ def test_single_trains_every_model_from_the_same_start() -> None:
 
 @pytest.mark.parametrize("task_inference", ["pooled", "lowest"])
 def test_pertask_finds_the_task_of_an_image(task_inference: str) -> None:
-    strategy = taught(PerTask(padim(), task_inference))  # type: ignore[arg-type]
+    strategy = taught(PerTask(padim(), task_inference, reject=None))  # type: ignore[arg-type]
     for task in TASKS:
         values, _ = evaluate(strategy, task)
         assert values["task_accuracy"] == 1.0
@@ -282,7 +355,7 @@ def test_pertask_finds_the_task_of_an_image(task_inference: str) -> None:
 
 
 def test_a_wrongly_inferred_task_is_seen_in_the_accuracy_and_costs_something() -> None:
-    strategy = taught(PerTask(padim()))
+    strategy = taught(PerTask(padim(), reject=None))
     means = strategy.pooled.kept  # type: ignore[union-attr]
     means["0/mean"], means["1/mean"] = means["1/mean"], means["0/mean"]
     values, _ = evaluate(strategy, TASKS[0])
@@ -291,21 +364,25 @@ def test_a_wrongly_inferred_task_is_seen_in_the_accuracy_and_costs_something() -
 
 
 def test_pertask_scores_are_comparable_between_products() -> None:
+    """0 is the mean of all good images' maps and 1 their highest score, each predicted as if it was not learned."""
     strategy = taught(PerTask(padim()))
     for task in TASKS:
-        found = strategy.predict(next(in_order(task.val, 16)).image)
-        assert float(found.score.max()) == pytest.approx(1.0, abs=1e-4)  # the threshold is the highest val score
+        found = strategy.predict(all_at_once(task.all_good()), out_of_fold=True)
+        assert float(found.score.max()) == pytest.approx(1.0, abs=1e-4)
         assert float(found.map.mean()) == pytest.approx(0.0, abs=1e-4)
+        assert float(strategy.predict(all_at_once(task.all_good())).score.max()) < 0.9
 
 
 def test_pertask_can_answer_none_of_these() -> None:
-    strategy = taught(PerTask(padim(), reject=2.0), 2)
-    known = strategy.predict(torch.from_numpy(TASKS[0].val.images)).task
-    open_set = strategy.predict(torch.from_numpy(TASKS[2].val.images)).task
-    assert known is not None
-    assert open_set is not None
-    assert known.tolist() == [0] * 4
-    assert open_set.tolist() == [-1] * 4
+    """By default, so long as it is not told otherwise; such an image is scored all the same."""
+    strategy, never = taught(PerTask(padim()), 2), taught(PerTask(padim(), reject=None), 2)
+    for t in (0, 1):
+        good = torch.from_numpy(TASKS[t].test.images[~TASKS[t].test.labels])
+        assert strategy.predict(good).task.tolist() == [t] * 4  # type: ignore[union-attr]
+    unlearned = torch.from_numpy(TASKS[2].test.images)
+    assert strategy.predict(unlearned).task.tolist() == [-1] * 8  # type: ignore[union-attr]
+    assert set(never.predict(unlearned).task.tolist()) <= {0, 1}  # type: ignore[union-attr]
+    assert torch.equal(strategy.predict(unlearned).map, never.predict(unlearned).map)
 
 
 def test_batches_of_mixed_products_equal_separate_ones() -> None:
@@ -327,7 +404,7 @@ def test_memory_grows_by_one_snapshot_a_task_and_nothing_else() -> None:
     weights = [footprint(taught(PerTask(padim()), n)).additional for n in (1, 2, 3)]
     assert weights[1] - weights[0] == pytest.approx(weights[2] - weights[1])
     naive = [footprint(taught(Naive(padim()), n)).additional for n in (1, 3)]
-    assert naive[1] - naive[0] == pytest.approx(2 * 12 / MEGABYTE)  # thresholds of two tasks
+    assert naive[1] - naive[0] == pytest.approx(2 * (3 + 16) * 4 / MEGABYTE)  # thresholds of two tasks, 16 scores each
 
 
 def test_test_labels_never_steer_learning() -> None:

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from continuad.core.footprint import footprint, held_bytes
 from continuad.errors import ContinuadError
-from continuad.vision.backbones import BackboneSpec, _embedded_weights, _load, load_backbone
+from continuad.vision.backbone_weights import embedded
+from continuad.vision.backbones import BackboneSpec, _load, load_backbone
 from continuad.vision.feature_cache import FeatureStore, remembering
 
 
@@ -21,7 +22,7 @@ def test_folding_leaves_the_features_as_they_were() -> None:
     backbone = load_backbone()
     assert backbone.channels == (24, 40, 112)
     full = timm.create_model("tf_efficientnet_lite0").eval()
-    full.load_state_dict(_embedded_weights(full.state_dict()))
+    full.load_state_dict(embedded(full.state_dict()))
     plain = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(1, 2, 3)).eval()
     plain.load_state_dict({k: full.state_dict()[k] for k in plain.state_dict()})
     images = torch.randint(0, 256, (2, 3, 96, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -36,7 +37,7 @@ def test_the_embedded_weights_know_imagenet(real_data: Path) -> None:
     """Top-1 0.76 on these 100 of the 1,000 photographs: wrong tensors or wrong normalisation give 0.00."""
     files = sorted((real_data / "generic" / "imagenet_samples").glob("*.jpg"))
     full = timm.create_model("tf_efficientnet_lite0").eval()
-    full.load_state_dict(_embedded_weights(full.state_dict()))
+    full.load_state_dict(embedded(full.state_dict()))
     chosen = range(0, 1000, 10)
     pictures = [Image.open(files[i]).convert("RGB").resize((224, 224)) for i in chosen]
     x = torch.from_numpy(np.stack([np.asarray(p) for p in pictures])).permute(0, 3, 1, 2) / 127.5 - 1

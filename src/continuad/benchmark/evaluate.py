@@ -147,7 +147,8 @@ def _verdicts(strategy: Strategy, task: Task, found: Outcome, given: int | None)
     """What verdicts by the thresholds of a given task, or else the strategy's own, are worth; and the outcome."""
     truth, known = task.test.labels, task.test.mask_known
     flagged, decided = _decide(strategy, found, given)
-    promised = strategy.thresholds(given if found.tasks is None else task.index).rate
+    learned = any(one.index == task.index for one in strategy.tasks)
+    promised = strategy.thresholds(task.index if found.tasks is not None and learned else given).rate
     values = {"image_f1": _f1(flagged, truth), "image_fpr_promised": promised}
     values |= {"image_fpr": _share(flagged[~truth]), "image_recall": _share(flagged[truth])}
     for name, rate in RATES.items():

@@ -22,7 +22,7 @@ from continuad.models.options import fitted, nearest, options_of, refuse_unmatch
 from continuad.models.outline import known
 
 NOT_SETTINGS = {"machine", "command", "notes", "products", "about_strategies"}
-"""What the file tells beside the settings."""
+"""Entries of the file that are no settings."""
 
 FREE_TO_GROW = {"detector", "strategy", "seeds", "orders"}
 """Settings in which a later call may go beyond an earlier one into the same folder."""
@@ -60,7 +60,7 @@ class Settings:
     seeds: tuple[int, ...] = _setting((0,), "Every run is repeated for each.", lowest=0)
     orders: int = _setting(1, "Orders of the products: as given, then seeded permutations.", lowest=1)
     image_size: tuple[int, int] = _setting((256, 256), "Side in pixels, or HEIGHTxWIDTH.", lowest=1)
-    backbone: str = _setting("tf_efficientnet_lite0", "Any timm name.")
+    backbone: str = _setting("tf_efficientnet_lite0", "Any timm name, such as vit_small_patch14_dinov2.")
     weights_file: str = _setting("", "Backbone weights (.safetensors, .pth).")
     download: bool = _setting(False, "Let timm fetch backbone weights from the internet.")
     precision: str = _setting("float32", "Of the backbone: float32 or bfloat16.", choices=("float32", "bfloat16"))

@@ -11,7 +11,7 @@ import typer
 from continuad.benchmark.settings import Settings
 from continuad.cli.fields import settings_from, with_settings
 from continuad.cli.grid import run_settings
-from continuad.models.outline import TILED
+from continuad.models.names import TILED
 
 
 @with_settings

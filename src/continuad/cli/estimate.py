@@ -1,4 +1,4 @@
-"""What a run will take: images, steps, and about how long, told before it starts."""
+"""What a run will take, before it starts: images, steps, and about how long."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds on this machine: one step of learning, what a task's last step is followed by, one image predicted."""
+    """Seconds on this machine: one step of learning, the work after a task's last step, one image predicted."""
 
     step: float
     after: float

@@ -52,7 +52,7 @@ def refuse_parents(folders: Iterable[Path]) -> None:
     for folder in folders:
         try:
             product = discover(folder)
-        except ContinuadError:  # told by whoever opens it, together with what else is wrong
+        except ContinuadError:  # opening the folders raises it again, together with all other errors
             continue
         inside = _products_inside(product)
         if len(inside) > 1:

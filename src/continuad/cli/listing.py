@@ -37,7 +37,7 @@ def list_names(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.
 
 def _reasons(there: Known) -> Reasons:
     return {
-        detector: {strategy: way.refuses(kind) or "" for strategy, way in there.strategies.items()}  # type: ignore[attr-defined]
+        detector: {strategy: one.refuses(kind) or "" for strategy, one in there.strategies.items()}  # type: ignore[attr-defined]
         for detector, kind in there.detectors.items()
     }
 

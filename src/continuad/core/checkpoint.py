@@ -117,7 +117,7 @@ class Checkpoint:
     Args:
         path: of the file, replaced atomically. Tensors are stored as safetensors, plain values as JSON in its
             header.
-        identity: plain values, as JSON gives them back, that tell this task of this run from every other.
+        identity: plain values, as JSON gives them back, that only this task of this run has.
         refuse_others: a file of another identity is an error; else the work begins anew and replaces it.
 
     Attributes:

@@ -14,6 +14,7 @@ from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
 
 TRAINED = "trained"  # the entry of `stats` that `fit` sets when a task has been learned
+_EXPECTED = "expected is a tensor of uint8 (B, 3, H, W) with at least one image"
 
 
 class Detector(nn.Module):
@@ -78,7 +79,7 @@ class Detector(nn.Module):
         """Score uint8 images (B, 3, H, W). It changes nothing, and no image influences another's answer.
 
         Raises:
-            ContinuadError: nothing was learned yet, or images of another size.
+            ContinuadError: nothing was learned yet, or images of another kind or size.
         """
         check_trained(self)
         check_size(self, images)
@@ -141,11 +142,16 @@ def check_trained(detector: Detector) -> None:
 
 
 def check_size(detector: Detector, images: Tensor) -> None:
-    """Refuse images (B, 3, H, W) of another size than the detector's.
+    """Refuse anything but uint8 images (B, 3, H, W), one at least, of the detector's size.
 
     Raises:
-        ContinuadError: they are.
+        ContinuadError: it is something else.
     """
+    if not isinstance(images, Tensor):
+        raise ContinuadError(f"images are a {type(images).__name__}; {_EXPECTED}")
+    if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3 or not len(images):
+        kind = str(images.dtype).removeprefix("torch.")
+        raise ContinuadError(f"images are {kind} {tuple(images.shape)}; {_EXPECTED}")
     if tuple(images.shape[-2:]) != detector.image_size:
         given, own = tuple(images.shape[-2:]), detector.image_size
         raise ContinuadError(f"images are {given[0]} x {given[1]}, but the model learned {own[0]} x {own[1]}")
@@ -283,5 +289,5 @@ def validation_loss_of(detector: Detector, images: Tensor) -> Tensor:
         return detector.validation_loss(images)
     loss = detector.step(images)
     if loss is None:
-        raise ContinuadError("this detector has no loss to stop early by; leave patience unset")
+        raise ContinuadError("this detector has no loss to stop early by; leave the option patience unset")
     return loss

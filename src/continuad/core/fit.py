@@ -71,7 +71,7 @@ class Learned(NamedTuple):
 
     Attributes:
         steps: optimiser steps, or batches that were absorbed.
-        bytes: the most that detector, optimiser and gradients held at a time, the finished detector included.
+        bytes: the most that the strategy with its detector, the optimiser and gradients held at a time.
     """
 
     steps: int
@@ -125,18 +125,18 @@ def fit(
     detector.begin((x.to(detector.device) for x in one_pass(images.new, images.old, detector.batch_size)), statistics)
     if detector.learns_by == "statistics":
         taken = _absorb(detector, images, seed, progress)
-        held = held_bytes(detector)
+        held = held_bytes(detector, hooks)
     else:
         half = Half(detector, detector.optimiser(), hooks.kept)
         taken = _descend(half, images, hooks, seed, budget, checkpoint, progress)
-        held = held_bytes(detector, half.optimiser, half.best)
+        held = held_bytes(detector, hooks, half.optimiser, half.best)
         half.optimiser.zero_grad()
     detector.eval()
     torch.manual_seed(seed_of(seed, taken))
     detector.finish()
     detector.stats[TRAINED] = torch.tensor(True, device=detector.device)
     detector.calibrate(batch.image.to(detector.device) for batch in in_order(images.val, detector.batch_size))
-    return Learned(taken, max(held, held_bytes(detector)))
+    return Learned(taken, max(held, held_bytes(detector, hooks)))
 
 
 def seed_of(*parts: int) -> int:
@@ -187,7 +187,7 @@ def _descend(
     if half.best:
         detector.restore(half.best)
     if not all(weight.isfinite().all() for weight in detector.weights().values()):
-        raise Diverged(f"{type(detector).__name__}: the last step left weights that are not finite; {REMEDY}")
+        raise Diverged(f"the last step left weights that are not finite; {REMEDY}")
     return half.step
 
 
@@ -196,7 +196,7 @@ def _step(detector: Detector, optimiser: torch.optim.Optimizer, hooks: Hooks, im
     if loss is None:
         return
     penalty = hooks.penalty(images)
-    _refuse_broken(detector, penalty=penalty, loss=loss)
+    _refuse_broken(penalty=penalty, loss=loss)
     loss = loss + penalty
     optimiser.zero_grad()
     loss.backward()
@@ -205,10 +205,10 @@ def _step(detector: Detector, optimiser: torch.optim.Optimizer, hooks: Hooks, im
     hooks.on_step()
 
 
-def _refuse_broken(detector: Detector, **values: Tensor | float) -> None:
+def _refuse_broken(**values: Tensor | float) -> None:
     for what, value in values.items():
         if not math.isfinite(number := float(torch.as_tensor(value).detach())):
-            raise Diverged(f"{type(detector).__name__}: the {what} is {number} and learning cannot go on; {REMEDY}")
+            raise Diverged(f"the {what} is {number} and learning cannot go on; {REMEDY}")
 
 
 @torch.no_grad()

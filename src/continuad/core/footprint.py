@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from continuad.core.state import Stats
+from continuad.core.undo import Before
 
 MEGABYTE = 10**6  # as the thesis counts
 
@@ -27,7 +28,8 @@ class Footprint(NamedTuple):
 
 def held_bytes(*things: object) -> int:
     """Bytes of distinct tensor storage that can be reached from modules, optimisers, lists and dictionaries, whatever
-    attribute they lie in, gradients included: what a process holds, where `footprint` says what a model is."""
+    attribute they lie in, gradients included, and what a task that fails is put back from: what a process holds, where
+    `footprint` says what a model is."""
     sizes: dict[int, int] = {}
     seen: set[int] = set()
     waiting = list(things)
@@ -44,7 +46,7 @@ def held_bytes(*things: object) -> int:
             waiting += thing.values()
         elif isinstance(thing, list | tuple):
             waiting += thing
-        elif isinstance(thing, nn.Module | Optimizer):
+        elif isinstance(thing, nn.Module | Optimizer | Before):
             waiting += vars(thing).values()
     return sum(sizes.values())
 
@@ -54,15 +56,12 @@ class Learner(Protocol):
 
     learning_bytes: int
 
-    @property
-    def detector(self) -> nn.Module: ...
-
 
 def learning_peak(strategy: Learner) -> float:
-    """Megabytes that learning the newest task held at most: the model, where tasks start from, collected patches,
-    gradients and optimiser state. Images and activations come on top."""
-    beside = held_bytes(strategy) - held_bytes(strategy.detector)
-    return (beside + max(strategy.learning_bytes, held_bytes(strategy.detector))) / MEGABYTE
+    """Megabytes that learning the newest task held at most, or that the model holds now if that is more: the model,
+    the weights that tasks start from, a copy to go back to if the task fails, collected patches, gradients and
+    optimiser state. What lasts no longer than a step (images, activations, gradients on exemplars) comes on top."""
+    return max(strategy.learning_bytes, held_bytes(strategy)) / MEGABYTE
 
 
 def footprint(model: nn.Module) -> Footprint:

@@ -16,6 +16,7 @@ from continuad.core.calibration import Calibration
 from continuad.core.checkpoint import Checkpoint
 from continuad.core.detector import Detector, OutOfFold, ask
 from continuad.core.fit import Budget, Progress, TaskImages, fit, seed_of
+from continuad.core.footprint import held_bytes
 from continuad.core.state import Policy, Stats
 from continuad.core.thresholds import Thresholds
 from continuad.core.types import Chosen, ImageSet, Joined, LearnedTask, Prediction, Rows, Task
@@ -33,7 +34,7 @@ class Strategy(nn.Module):
         statistics: what happens to the detector's statistics when a task begins.
         needs_task: `predict` must be given the task; then later tasks leave earlier ones' answers alone.
         out_of_fold: thresholds can come from predictions out of fold: `after` leaves the detector what `fit` made it.
-        infers_task_by: ways in which it can find out the task (see `InfersTask`), by name.
+        infers_task_by: names of the methods by which it can infer the task, see `InfersTask`.
         budget: how long a gradient detector learns a task.
         thresholds_from: "train": all good images, predicted out of fold, wherever detector and strategy can do so, and
             elsewhere the val images; "val": the val images alone; or "crossfit:5": all good images, each predicted by
@@ -41,7 +42,8 @@ class Strategy(nn.Module):
         kept: what the strategy remembers (counted as additional memory).
         calibration: rule and thresholds.
         tasks: what was learned, in order of learning.
-        learning_bytes: the most bytes that learning the newest task held.
+        learning_bytes: the most bytes that learning the newest task held, see `learning_peak`; 0 before the first task
+            and after loading.
     """
 
     needs_gradients: ClassVar[bool] = False
@@ -59,6 +61,7 @@ class Strategy(nn.Module):
         self.detector, self.seed, self.kept, self.calibration = detector, seed, Stats(), Calibration()
         self.tasks: list[LearnedTask] = []
         self.learning_bytes = 0
+        self._earlier: Before | None = None  # while a task is learned: what it was before, if it fails
 
     @classmethod
     def refuses(cls, detector: type[Detector]) -> str | None:
@@ -86,12 +89,14 @@ class Strategy(nn.Module):
             ContinuadError: a task of that name has been learned already.
         """
         task, earlier = self._placed(task), Before(self)
+        self._earlier = earlier
         try:
             steps = self._learn(task, progress, checkpoint)
         except BaseException:
             earlier.restore()
-            self.detector.eval()
             raise
+        finally:
+            self._earlier = None
         promised, asked = self.calibration.thresholds(task.index).rate, self.calibration.rule.rate
         if promised > asked > 0:
             few = "%s: its good images can promise 1 false alarm in %.0f, not %g %%"
@@ -115,6 +120,7 @@ class Strategy(nn.Module):
         )
         self.learning_bytes = found.bytes
         self.after(task)
+        self._count_held()
         self.calibration.learn({task.index: looks} if looks else self._val_predictions(val))
         self.tasks.append(LearnedTask(task.index, task.name, task.bits))
         return found.steps
@@ -139,10 +145,14 @@ class Strategy(nn.Module):
             left_out = Chosen(good, range(fold, len(good), folds))
             rest = Chosen(good, [i for i in range(len(good)) if i % folds != fold])
             copied = copy.deepcopy(self)
-            copied.thresholds_from = "val"
+            copied.thresholds_from, copied._earlier = "val", None
             copied._learn(replace(task, train=cast(ImageSet, rest), val=cast(ImageSet, left_out)), None, None)
             looks += copied._predictions(left_out)
         return looks
+
+    def _count_held(self, *things: object) -> None:
+        """Note what is held just now, and these things beside it, if that is the most since the task began."""
+        self.learning_bytes = max(self.learning_bytes, held_bytes(self, *things))
 
     def before(self, task: Task) -> None:
         """Called before a task is learned."""
@@ -186,7 +196,7 @@ class Strategy(nn.Module):
             out_of_fold: predict good images of the past as if they had not been learned, where the detector can.
 
         Raises:
-            ContinuadError: nothing was learned yet, or no such task; images of another size.
+            ContinuadError: nothing was learned yet, or no such task; images of another kind or size.
         """
         return self._predict(images, self._number_of(task), out_of_fold and self.predicts_out_of_fold)
 
@@ -194,16 +204,20 @@ class Strategy(nn.Module):
         """`predict` of a task that was learned, for subclasses to implement."""
         return ask(self.detector, images, out_of_fold)
 
-    def thresholds(self, task: int | None = None, rate: float | None = None) -> Thresholds:
+    def thresholds(self, task: int | str | None = None, rate: float | None = None) -> Thresholds:
         """Thresholds on the scale of `predict`: a task's own, or those for everything that was calibrated together.
 
         A task's own are set anew after every task where the strategy keeps images of it; else they are those of
         the time it was learned. Tasks without any, and None, have the thresholds for everything.
 
         Args:
+            task: by number or name.
             rate: of false alarms, in place of the rule's, for the image threshold.
+
+        Raises:
+            ContinuadError: nothing was learned yet, no such task, or no such rate.
         """
-        return self.calibration.thresholds(task, rate)
+        return self.calibration.thresholds(self._number_of(task), rate)
 
     def _refuse_untrained(self) -> None:
         if not self.tasks:
@@ -249,7 +263,11 @@ class InfersTask(Protocol):
     """A strategy that finds out which task an image belongs to; its predictions name the task they took it for."""
 
     def infer_task(self, images: Tensor, how: str | None = None) -> Tensor:
-        """(B,) int64 the learned task each image looks most like; None: the strategy's own way."""
+        """(B,) int64 the learned task each image looks most like.
+
+        Args:
+            how: one of `infers_task_by`; None: as the strategy is set.
+        """
 
     def task_distance(self, images: Tensor) -> Tensor:
         """(B,) how far each image lies from its nearest task, where 1 is that task's farthest val image."""

@@ -1,4 +1,4 @@
-"""A look at the data before anything is learned: what is there, what is wrong with it, what scores will be worth."""
+"""Check product folders before anything is learned: what is there, what is wrong, what scores on it can prove."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ProductAudit:
         sizes, modes, file_types: "width x height", Pillow mode, suffix, each to its number of images.
         copies: test images that are in the training images too.
         metrics: metric to "", or to the reason why it will not be available.
-        separations: statistics by how well they tell good from defective test images, the best first.
+        separations: statistics by how well they separate good from defective test images, the best first.
         shifts: the same for good test images against training images.
         findings: everything to know, worst first.
     """
@@ -83,8 +83,8 @@ class ProductAudit:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold in any encoding of Unicode; the root with forward slashes."""
-        told = [asdict(finding) | {"text": finding.text} for finding in self.findings]
-        return asdict(self) | {"root": printable(self.root.as_posix()), "usable": self.usable, "findings": told}
+        findings = [asdict(finding) | {"text": finding.text} for finding in self.findings]
+        return asdict(self) | {"root": printable(self.root.as_posix()), "usable": self.usable, "findings": findings}
 
 
 def audit(

@@ -100,8 +100,8 @@ class Cache:
     def get(self, key: str, build: Build) -> Entry:
         """The entry of this key, built by `build` if it is not there or damaged.
 
-        `build` adds rows to the writer and returns facts that JSON can hold. If the disk refuses, it is
-        called a second time, into memory.
+        `build` adds rows to the writer and returns facts that JSON can hold. If the folder cannot be
+        written, it is called a second time, into memory.
         """
         if self.folder is None:
             return _in_memory(build)
@@ -148,7 +148,8 @@ def open_cache(cache: Path | str | None) -> Cache:
     folder = default_cache() if cache == "default" else Path(cache).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ContinuadError(
-            f"{printable(folder)}: is a file; the cache needs a folder. Name another, or None for no cache."
+            f"{printable(folder)}: is a file; the cache needs a folder. Name one with the option cache, or in the "
+            "environment variable CONTINUAD_CACHE."
         )
     return Cache(Path(os.path.abspath(folder)))
 

@@ -312,7 +312,7 @@ def _refuse_large(source: Source, image: Image.Image, max_pixels: int) -> None:
         raise UnreadableImage(
             source,
             f"has too many pixels: {image.width} x {image.height}; at most {max_pixels:,} are read. Allow more with "
-            "--max-pixels (in Python max_pixels), cut it into tiles, or scale it down",
+            "the option max_pixels, cut it into tiles, or scale it down",
         )
 
 

@@ -1,6 +1,6 @@
 """What lies in a product's folder: which layout it has, which images, which masks. Nothing is decoded here.
 
-Layouts that are told apart by their folders (names in any case):
+Layouts, recognised by the names of their folders (in any case):
 
 - `mvtec`, MPDD's too: `train/good` (or images directly in `train`), `test/good`, `test/<defect>`,
   `ground_truth/<defect>`. All but the training images may be missing.
@@ -56,7 +56,7 @@ def discover(folder: str | Path) -> Product:
 
 
 def discover_all(folders: str | Path | Iterable[str | Path]) -> list[Product]:
-    """`discover` every folder; products of one name get as many parents in front as tell them apart.
+    """`discover` every folder; products of one name get as many parents in front as make them differ.
 
     Raises:
         ContinuadError: what is wrong with the folders, all at once; a folder given twice, by whatever path; products

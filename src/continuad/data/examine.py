@@ -1,4 +1,4 @@
-"""One image and its mask looked at, and what a person should know about many: the same for learning and for checks."""
+"""Examine an image and its mask, and collect findings about many: the same for learning and for `check-data`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a look at all images of a product tells beyond single files: duplicates, shortcuts, shapes, missing metrics."""
+"""Findings about the images of a product as a whole: duplicates, shortcuts, shapes, metrics that are missing."""
 
 from __future__ import annotations
 
@@ -90,13 +90,13 @@ def find_copies(root: Path, train: Sequence[Seen], test: Sequence[Seen]) -> tupl
 def duplicate_findings(
     root: Path, copies: Sequence[Copy], train: Sequence[Seen], test: Sequence[Seen], alike: bool
 ) -> list[Finding]:
-    """Images that are where they should not be, or there twice."""
+    """Test images that are training images too, pictures that are both good and defective, and repeated ones."""
     found = []
     for how in (SAME_FILE, SAME_PIXELS, NEARLY):
         if some := [copy for copy in copies if copy.how == how]:
             same = how if how == NEARLY else f"the {how}"
-            text = f"{len(some)} of {len(test)} test images are {same} as a training image, so scores on them flatter"
-            text += f"; for example {some[0].test} and {some[0].train}."
+            text = f"{len(some)} of {len(test)} test images are {same} as a training image"
+            text += f", so scores on them are too good; for example {some[0].test} and {some[0].train}."
             found.append(Finding("warning", text))
     labels: dict[str, set[bool]] = {}
     for s in test:
@@ -110,7 +110,8 @@ def duplicate_findings(
         then = "copies among the validation images make thresholds too low"
         found.append(Finding("warning", "training images more than once", files, then))
     if alike:
-        found.append(Finding("note", "the parts look so alike that near-copies in test cannot be told from new parts."))
+        text = "the parts look so alike that near-copies in test cannot be distinguished from new parts."
+        found.append(Finding("note", text))
     return found
 
 
@@ -119,7 +120,7 @@ def shortcut_findings(separations: Sequence[Separation], shifts: Sequence[Separa
     found = []
     if away := [s for s in separations if s.separates]:
         names = "; ".join(f"{s.statistic} (AUROC {s.auroc:.2f}, defective ones are {s.other})" for s in away)
-        text = f"good and defective test images can be told apart without looking at the part: {names}. "
+        text = f"good and defective test images can be separated without looking at the part: {names}. "
         text += "Image scores up to that mean nothing."
         found.append(Finding("warning", text))
     if unlike := [s for s in shifts if s.separates]:

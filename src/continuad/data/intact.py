@@ -45,14 +45,14 @@ def _jpeg(data: bytes) -> str:
         # an eighth of the size: the compressed data are read whole all the same
         simplejpeg.decode_jpeg(data, colorspace=wanted, min_height=1, min_width=1, min_factor=1, strict=True)
     except ValueError as error:
-        told = str(error)
-        extra = re.search(r"(\d+) extraneous bytes before marker 0x(..)", told)
+        message = str(error)
+        extra = re.search(r"(\d+) extraneous bytes before marker 0x(..)", message)
         if extra and (extra[2] in _OF_HEADERS or (extra[2] == "d9" and int(extra[1]) <= _HARMLESS)):
             return ""
-        if "Premature end" in told or "premature end" in told:
+        if "Premature end" in message or "premature end" in message:
             return _CUT
-        if "Corrupt JPEG data" in told or "Inconsistent progression" in told:
-            return f"is damaged ({told.removeprefix('Corrupt JPEG data: ')})"
+        if "Corrupt JPEG data" in message or "Inconsistent progression" in message:
+            return f"is damaged ({message.removeprefix('Corrupt JPEG data: ')})"
     return _CUT if _is_unfinished(data) else ""
 
 

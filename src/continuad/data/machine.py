@@ -1,4 +1,4 @@
-"""What the machine refuses, as opposed to what is wrong with a file: never taken for damage, never remembered."""
+"""Errors of the machine, such as too many open files: they say nothing about the file that was being read."""
 
 from __future__ import annotations
 

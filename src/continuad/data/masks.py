@@ -1,4 +1,4 @@
-"""From a mask's grey values to defect or not, and to the working size without losing a region unsaid.
+"""From a mask's grey values to defect or not, and to the working size; regions that scaling loses are counted.
 
 **Which values are defect** (`defective`). Any value above the background is, so label masks (1, 2, 3 on 0) and
 masks in two values of any height (0 and 1, 0 and 236-254) keep everything. But a mask that was saved as JPEG,
@@ -8,7 +8,7 @@ ringing and blurred edges as defects. So the values in the lower half of the ran
 - They are labels if they lie in areas of one value (most of these pixels have five of eight neighbours of their own
   value, or only neighbours of their own value and background), or, above a tenth of the largest, on plateaus.
 - Otherwise they are noise, and values above half of the largest are defect; a mask whose largest value is below
-  `NOISE` then has none. Readers are told (`Reading.noisy`).
+  `NOISE` then has none. `Reading.noisy` says so.
 - Where no pixel is 0, the lowest value is the background, unless the whole mask has one value.
 
 **Scaling** (`shrink`). Every pixel of the working size takes the nearest pixel of the mask. A region (8-connected)
@@ -28,7 +28,7 @@ NOISE = 32
 """Grey values: a mask of noise alone stays below."""
 
 _TINY = 0.1  # of the largest value: as far as noise of the background reaches
-_TWO_VALUED = 64  # largest value from which on noise and labels near 0 are told apart more strictly
+_TWO_VALUED = 64  # largest value from which on noise and labels near 0 are distinguished more strictly
 _SHARES = (1 / 2, 1 / 4, 1 / 8, 1 / 16)
 
 

@@ -33,10 +33,10 @@ def oddity(name: str) -> str:
 
 
 def unique_names(roots: Sequence[Path]) -> list[str]:
-    """Printable folder names, with as many parents in front ("a/screw", "b/screw") as tell them apart.
+    """Printable folder names, with as many parents in front ("a/screw", "b/screw") as make them differ.
 
     Names count as the same if they differ in letter case or Unicode spelling only: on many disks they would be
-    one file. Where not even the whole path tells two folders apart by this rule, later ones get a number.
+    one file. Where whole paths are the same by this rule, later ones get a number.
     """
     depth = [1] * len(roots)
     while True:

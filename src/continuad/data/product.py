@@ -19,7 +19,7 @@ UNREAD_SUFFIXES = (
     ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2",
     ".psd", ".tga", ".exr", ".hdr", ".pfm", ".dcm", ".fits", ".npy", ".jpe", ".apng", ".ico", ".dib", ".svg", ".pdf",
 )  # fmt: skip
-"""Pictures in formats that are not read; a folder that holds some is told so."""
+"""Pictures in formats that are not read; `discover` notes those it finds."""
 
 RESULT_FOLDERS = ("figures", "examples", "runs")
 """What `continuad bench` makes in its results folder."""

@@ -40,14 +40,14 @@ class Split:
 
 
 def read_split(
-    items: Sequence[Item], size: Size, bits: int | None, store: Cache, tell: Callable[[int], None], max_pixels: int
+    items: Sequence[Item], size: Size, bits: int | None, store: Cache, count: Callable[[int], None], max_pixels: int
 ) -> Split:
     """Decode a split, or find it decoded.
 
     Args:
         size: (height, width) of the result.
         bits: white level of pictures above 8 bits; None finds it from these images, the training ones.
-        tell: called with a number of images just finished.
+        count: called with a number of images just finished.
         max_pixels: pictures with more are not read.
     """
     files = [path for item in items for path in (item.path, item.mask)]
@@ -66,11 +66,11 @@ def read_split(
                 if masked:
                     writer.add("masks", mask if mask is not None else np.zeros(size, bool))
             done += 1
-            tell(1)
+            count(1)
         return {"bits": white, "rows": rows}
 
     entry = store.get(key, build)
-    tell(max(0, len(items) - done))
+    count(max(0, len(items) - done))
     facts = tuple(Facts(**row) for row in entry.facts["rows"])
     return Split(key, _image_set(items, facts, size, entry.arrays), entry.facts["bits"], facts)
 

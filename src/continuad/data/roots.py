@@ -1,4 +1,4 @@
-"""Product folders as they are given: each there, each once, none sharing images with another by a link."""
+"""Checks of the folders that are given: each exists, is given once, and shares no image with another by a link."""
 
 from __future__ import annotations
 

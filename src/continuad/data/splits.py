@@ -1,4 +1,4 @@
-"""Which training images are for validation, and the working size: the two choices every look at the data shares."""
+"""Which training images are val images, and the working size: `open_stream` and `audit` choose both here."""
 
 from __future__ import annotations
 

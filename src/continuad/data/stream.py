@@ -113,9 +113,9 @@ def open_stream(
     read = []
     with quiet_pillow():
         for product in products:
-            tell = _Counter(progress, product)
-            train = read_split(product.train, size, None, store, tell, max_pixels)
-            read.append((product, train, read_split(product.test, size, train.bits, store, tell, max_pixels)))
+            count = _Counter(progress, product)
+            train = read_split(product.train, size, None, store, count, max_pixels)
+            read.append((product, train, read_split(product.test, size, train.bits, store, count, max_pixels)))
     _refuse_damage(read, skip_unreadable)
     tasks: list[Task] = []
     notes: list[str] = _same_content(read)
@@ -185,7 +185,7 @@ def _refuse_damage(read: list[tuple[Product, Split, Split]], skip_unreadable: bo
     if unreadable and not skip_unreadable:
         parts.append(
             "\n  ".join([f"{counted(len(unreadable), 'file')} cannot be read:", *unreadable])
-            + "\nReplace or remove them, or skip them with skip_unreadable=True."
+            + "\nReplace or remove them, or leave them out with the option skip_unreadable."
         )
     if misfits:
         parts.append("\n  ".join([f"{counted(len(misfits), 'mask')} not of the size of the image:", *misfits]))
@@ -236,7 +236,7 @@ def _counts(task: Task, train: Split, test: Split) -> Counts:
 
 
 def _check_disjoint(task: Task) -> None:
-    """An image in two subsets would make every number of the task a lie, so this is checked every time."""
+    """An image in two subsets would make what is measured on the task wrong, so this is checked every time."""
     train, val, test = set(task.train.paths), set(task.val.paths), set(task.test.paths)
     shared = (train & test) | (val & test) | ((train & val) if len(train | val) > 1 else set())
     if shared:

@@ -1,4 +1,4 @@
-"""What stands in for anomalies and for photographs when there are none: noise, masks, pictures.
+"""Generated noise, defect regions and pictures, for detectors that learn from synthetic anomalies.
 
 Everything here draws from torch's global generator, which `fit` seeds before every step.
 """

@@ -1,4 +1,4 @@
-"""What tells good from defective test images without looking at the part at all.
+"""Statistics that separate good from defective test images without looking at the part.
 
 If the brightness of a picture, or the program that saved it, gives the answer away, then a high image score proves
 nothing about the detector. Each statistic is judged by its AUROC, as a detector would be.
@@ -36,11 +36,11 @@ class Look:
 
 @dataclass(frozen=True)
 class Separation:
-    """How well one statistic tells two groups of images apart.
+    """How well one statistic separates two groups of images.
 
     Attributes:
         statistic: a name of `MEASURES` or `KINDS`.
-        auroc: 0.5 to 1; 1 means that the statistic alone tells the groups apart without a mistake.
+        auroc: 0.5 to 1; 1 means that the statistic alone separates the groups without a mistake.
         needed: from which AUROC this is no accident with so few images; may be above 1.
         other: what the second group is like, compared with the first.
     """
@@ -70,7 +70,7 @@ def look_at(rgb: Image.Image, file_type: str, mode: str, file_bytes: int) -> Loo
 
 
 def separations(first: Sequence[Look], second: Sequence[Look]) -> list[Separation]:
-    """Every statistic's power to tell two groups apart, the best first; none if a group is empty.
+    """How well every statistic separates two groups, the best first; none if a group is empty.
 
     A kind is scored as "is it what most of the first group are", so that many kinds in few images prove nothing.
     """

@@ -1,7 +1,7 @@
 """Pictures above 8 bits a channel: their whole values, and one white level to scale them by.
 
-Pillow has no colour above 8 bits and keeps the high byte of each value. But it can be told in which byte order a file
-is to be read, so the file is read a second time with the bytes swapped, which gives the low bytes.
+Pillow has no colour above 8 bits and keeps the high byte of each value. It can read a file in either byte order,
+though, so the file is read a second time with the bytes swapped, which gives the low bytes.
 """
 
 from __future__ import annotations

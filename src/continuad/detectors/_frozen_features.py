@@ -21,12 +21,16 @@ class FrozenFeatures(Detector):
 
     Args:
         backbone: its name, or a `BackboneSpec`. strides: its levels, the finest first.
+
+    Raises:
+        ContinuadError: a size that the backbone does not take, or strides that it does not have.
     """
 
     def __init__(self, image_size: int | tuple[int, int], backbone: AnyBackbone, strides: Sequence[int]):
         super().__init__(image_size)
         self.backbone = BackboneSpec.of(backbone)
         self.pyramid = load_backbone(self.backbone, strides)
+        self.pyramid.check_size(self.image_size)
 
     def embedder(self) -> Backbone:
         """The backbone, cut to the detector's levels."""

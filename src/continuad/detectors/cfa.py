@@ -82,12 +82,12 @@ class Cfa(FrozenFeatures):
                 raise ContinuadError(f"CFA: {name}={getattr(self, name)} must be positive")
         if self.gamma_d > channels:
             raise ContinuadError(f"CFA: gamma_d={self.gamma_d} leaves none of the backbone's {channels} channels")
-        height, width = (-(-side // min(self.strides)) for side in self.image_size)
+        height, width = (-(-side // min(self.pyramid.strides)) for side in self.image_size)
         centres, needed = height * width // self.gamma_c, self.attracted + self.repelled
         if centres < needed:
             raise ContinuadError(
-                f"CFA: image size {self.image_size} and gamma_c={self.gamma_c} give {centres} centres, but "
-                f"attracted + repelled needs {needed}; use larger images or a smaller gamma_c"
+                f"CFA: image size {self.image_size[0]} x {self.image_size[1]} and gamma_c={self.gamma_c} give "
+                f"{centres} centres, but attracted + repelled needs {needed}; use larger images or a smaller gamma_c"
             )
 
     @torch.no_grad()

@@ -1,17 +1,17 @@
-"""CFLOW-AD: a normalising flow of feature vectors, told their position (Gudovskiy et al. 2022; thesis 2.3.5)."""
+"""CFLOW-AD: a normalising flow of feature vectors and their positions (Gudovskiy et al. 2022; thesis 2.3.5)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from continuad.core.types import Prediction
+from continuad.detectors._flows import without_closures
 from continuad.detectors._frozen_features import FrozenFeatures, Levels
 from continuad.errors import ContinuadError
 from continuad.vision.backbones import DEFAULT, AnyBackbone
@@ -159,7 +159,7 @@ def coupling(dims_in: list[tuple[int]], dims_c: list[tuple[int]]) -> nn.Module:
     def network(channels: int, out: int) -> nn.Module:
         return nn.Sequential(nn.Linear(channels, 2 * channels), nn.ReLU(), nn.Linear(2 * channels, out))
 
-    block: Any = AllInOneBlock(dims_in, dims_c, subnet_constructor=network, affine_clamping=CLAMP)
+    block = without_closures(AllInOneBlock(dims_in, dims_c, subnet_constructor=network, affine_clamping=CLAMP))
     # FrEIA draws rotations from NumPy's global generator, and keeps each of them twice.
     del block.w_perm, block.w_perm_inv
     block.permute_function = Rotation(dims_in[0][0])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from continuad.core.types import Prediction
+from continuad.detectors._flows import without_closures
 from continuad.detectors._frozen_features import FrozenFeatures, Levels
 from continuad.errors import ContinuadError
 from continuad.vision.anomaly_map import upsample_and_smooth
@@ -118,7 +118,7 @@ def coupling(dims_in: list[tuple[int, int, int]], kernel: int, hidden: float) ->
         first, last = (Conv2d(a, b, kernel, padding=kernel // 2) for a, b in ((channels, inner), (inner, out)))
         return nn.Sequential(first, nn.ReLU(), last)
 
-    block: Any = AllInOneBlock(dims_in, subnet_constructor=network, affine_clamping=CLAMP)
+    block = without_closures(AllInOneBlock(dims_in, subnet_constructor=network, affine_clamping=CLAMP))
     # FrEIA shuffles by multiplying with a matrix, drawn from NumPy's global generator: an order of channels does
     # the same at no cost, follows from our seed, and is a buffer, so that it is saved and restored.
     order = torch.randperm(dims_in[0][0])

@@ -12,14 +12,8 @@ from continuad.core.detector import Detector
 from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
 from continuad.vision.anomaly_map import upsample_and_smooth
-from continuad.vision.backbones import (
-    DEFAULT,
-    AnyBackbone,
-    BackboneSpec,
-    drop_idle,
-    load_backbone,
-    untrained_pyramid,
-)
+from continuad.vision.backbones import DEFAULT, AnyBackbone, BackboneSpec, load_backbone
+from continuad.vision.pyramids import drop_idle, pyramid, trial_image
 
 
 class Stfpm(Detector):
@@ -52,16 +46,19 @@ class Stfpm(Detector):
         super().__init__(image_size)
         self.backbone, self.strides, self.seed = BackboneSpec.of(backbone), tuple(strides), seed
         self.pyramid = load_backbone(self.backbone, self.strides)
-        if min(self.image_size) < 2 * max(self.strides):
+        self.pyramid.check_size(self.image_size)
+        coarsest = max(self.pyramid.strides)
+        if min(self.image_size) < 2 * coarsest:
             # One image whose coarsest level is a single cell has no spread for the student's normalisation.
             raise ContinuadError(
-                f"image size {self.image_size} is too small for STFPM at stride {max(self.strides)}: height and "
-                f"width must be at least {2 * max(self.strides)}; or leave that stride out of strides"
+                f"image size {self.image_size[0]} x {self.image_size[1]} is too small for STFPM at stride {coarsest}: "
+                f"height and width must be at least {2 * coarsest}; or leave that stride out of the option strides"
             )
         with torch.random.fork_rng():
             # The next seed: an untrained teacher (weights_file="random") is drawn from seed 0, and is not the student.
             torch.manual_seed(torch.initial_seed() + 1)
-            self.student = drop_idle(untrained_pyramid(self.backbone.name, self.strides))
+            student = pyramid(self.backbone.name, self.strides)
+            self.student = drop_idle(student, trial_image(self.backbone.name, student))
         self.student.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> list[Tensor]:

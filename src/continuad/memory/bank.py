@@ -1,4 +1,4 @@
-"""One bank for all tasks: each task's part is in the order of a greedy coreset, so cutting its end is choosing anew."""
+"""One bank for all tasks, in parts. Each part is in the order of a greedy coreset: cut short, it is a coreset again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from continuad.memory.replay import equal_shares
 
 
 def bank_shares(available: Sequence[int], room: int, bank: object) -> list[int]:
-    """Equal shares of the room for parts that have so many; `bank` is the option that set it.
+    """How many entries each part may keep: equal shares of the room, none above what it has.
+
+    Args:
+        available: entries of each part. room: entries in all. bank: the option that set the room, for the message.
 
     Raises:
         ContinuadError: less room than parts.
@@ -24,6 +27,10 @@ def bank_shares(available: Sequence[int], room: int, bank: object) -> list[int]:
 
 
 def with_share(bank: Tensor | None, sizes: Sequence[int], shares: Sequence[int], new: Tensor) -> Tensor:
-    """A bank of parts of these sizes, each cut to its share, and a new part behind them."""
+    """The bank (N, C) with each earlier part cut to its share, and the new part (M, C) behind them.
+
+    Args:
+        bank: parts of the given sizes, one after another; None where there is none yet.
+    """
     earlier = bank.split(list(sizes)) if bank is not None else ()
     return torch.cat([*(part[:share] for part, share in zip(earlier, shares, strict=False)), new])

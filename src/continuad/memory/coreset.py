@@ -71,4 +71,5 @@ def _greedy_among(candidates: Tensor, bounds: Tensor, others: float, most: int) 
 
 def covering_radius(points: Tensor, chosen: Tensor) -> float:
     """Largest distance of a point (N, C) from its nearest chosen one (K, C)."""
-    return max(float(torch.cdist(part, chosen).amin(1).max()) for part in points.split(ROWS))
+    exact = "donot_use_mm_for_euclid_dist"  # products of large numbers would hide small distances
+    return max(float(torch.cdist(part, chosen, compute_mode=exact).amin(1).max()) for part in points.split(ROWS))

@@ -113,7 +113,7 @@ def region_weights(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if rows.size == 0:
         return np.zeros(0)
-    # Labelling is the dear part, and defects are small: only the box around them is labelled.
+    # Labelling takes most of the time, and defects are small: only the box around them is labelled.
     box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     labels = ndimage.label(box, EIGHT_CONNECTED)[0][box]
     return 1.0 / np.bincount(labels)[labels]

@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from continuad.errors import ContinuadError
-from continuad.models.outline import has_file
+from continuad.models.names import file_of, files_of
 
 NOT_OPTIONS = {"detector", "members"}  # arguments of a strategy that are objects, not settings
 STEPS = "steps"  # a detector's own number of steps; no argument, but set by name like one
@@ -82,7 +82,7 @@ def split_value(text: str) -> tuple[str, str]:
         return "combined", text
     name, _, value = text.partition(":")
     kind, _, rest = value.partition(":")
-    if kind.isidentifier() and not has_file("strategy", name):
+    if kind.isidentifier() and file_of(name) not in files_of("strategy"):
         return f"{name}:{kind}", rest
     return name, value
 

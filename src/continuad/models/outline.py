@@ -1,30 +1,31 @@
-"""Detectors and strategies as their files describe them, known in a moment because torch is not loaded.
+"""Detectors and strategies without torch: their names, options, and which pairs apply.
 
-Importing one detector imports torch, timm and torchvision, which takes seconds. To name the detectors, their options
-and the strategies that apply, none of these is needed. So the files are run here with everything left out that comes
-from other packages: the classes have their names, attributes, signatures and `refuses`, but cannot compute. A test
+Importing a detector imports torch, timm and torchvision, which takes seconds; help, `continuad list` and the check of
+options need none of them. So they work on outlines. The outline of a file is had by running it with `NOTHING` in place
+of every other package: its classes have their names, attributes, signatures and `refuses`, but cannot compute. A test
 compares every outline with its class.
 """
 
 from __future__ import annotations
 
 import builtins
+import logging
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-PACKAGE = Path(__file__).parents[1]
-FOLDERS = {"detector": "detectors", "strategy": "strategies"}
-TILED = "tiled-"  # before a detector's name: its tiled form, see `vision.tiles`
+from continuad.models.names import TILED, Load, classes, summary_of
+
+_log = logging.getLogger(__name__)
 
 
 class Nothing:
-    """Stands for whatever comes from another package: its attributes, calls and items are nothing, too."""
+    """Stands for anything of another package; its attributes, items, sums and returned values are the same again."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -57,7 +58,7 @@ class Known(NamedTuple):
 
     detectors: dict[str, type]
     strategies: dict[str, type]
-    load: Callable[[str], ModuleType]
+    load: Load
 
     def detector(self, name: str) -> type:
         """One of the detectors, or the tiled form of one.
@@ -73,44 +74,30 @@ class Known(NamedTuple):
 
     def summary(self, kind: type) -> str:
         """What a detector or strategy is: the first line of its file."""
-        return (self.load(kind.__module__).__doc__ or "").strip().partition("\n")[0]
+        return summary_of(kind, self.load)
 
 
 @cache
 def known() -> Known:
-    """The detectors and strategies that come with the package, as outlines; as the classes themselves where a file
-    cannot even be read without another package."""
+    """The detectors and strategies that come with the package, as outlines.
+
+    Where a file cannot be outlined, a note names it and all files are imported.
+    """
     try:
         return _known(outline)
-    except Exception:
+    except Exception as error:  # a developer's own file may compute anything while it is run
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        _log.warning(
+            "names and options take seconds, since torch is imported: %s line %d needs another package at once (%s)",
+            place.filename,
+            place.lineno,
+            error,
+        )
         return _known(import_module)
 
 
-def _known(load: Callable[[str], ModuleType]) -> Known:
-    return Known(_all("detector", load), _all("strategy", load), load)
-
-
-def has_file(role: str, name: str) -> bool:
-    """Whether a name is looked for in one of our own files: `ewc-online` is in ewc.py."""
-    return (PACKAGE / FOLDERS[role] / f"{name.partition('-')[0]}.py").is_file()
-
-
-def name_in(file: str, kind: type) -> str:
-    """What a class is called on the command line: the file's name, with the variant of a class that is one of several,
-    as in `efficientad-s`."""
-    variant = getattr(kind, "variant", None)
-    return f"{file}-{variant}" if variant else file
-
-
-def _all(role: str, load: Callable[[str], ModuleType]) -> dict[str, type]:
-    """The classes that the files of a role define, by name; files with a leading underscore define none."""
-    base = getattr(load(f"continuad.core.{role}"), role.capitalize())
-    found: dict[str, type] = {}
-    for file in sorted((PACKAGE / FOLDERS[role]).glob("[!_]*.py")):
-        module = load(f"continuad.{FOLDERS[role]}.{file.stem}")
-        own = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, base)]
-        found |= {name_in(file.stem, c): c for c in own if c.__module__ == module.__name__}
-    return dict(sorted(found.items()))
+def _known(load: Load) -> Known:
+    return Known(classes("detector", load), classes("strategy", load), load)
 
 
 @cache

@@ -21,7 +21,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         path: the file.
-        score: raw score; higher is more anomalous.
+        score: on the scale of `threshold`; higher is more anomalous.
         threshold: the score above which an image is anomalous: that of the task that was given or inferred, else the
             one for everything.
         anomalous: whether the score exceeds the threshold.
@@ -82,14 +82,14 @@ def _verdict(strategy: Strategy, path: Path, task: int | str | None, bits: int |
         levels = ", ".join(f"{known.name} {known.bits or 'several'}" for known in strategy.tasks)
         raise ContinuadError(
             f"{path}: above 8 bits, and the tasks were learned with different white levels ({levels} bits). "
-            "Name the task of the picture, or give bits"
+            "Name the task of the picture, or set the option bits"
         )
     image = torch.from_numpy(to_array(picture.rgb, detector.image_size))[None]
     found = strategy.predict(image.to(detector.device), task)
     names = {known.index: known.name for known in strategy.tasks}
     given = next((known.index for known in strategy.tasks if task in (known.index, known.name)), None)
     known = int(found.task[0]) if found.task is not None else given
-    thresholds = strategy.thresholds(known)
+    thresholds = strategy.thresholds(known if known in names else None)
     scores, maps = found.score.cpu().numpy(), found.map.cpu().numpy()
     flagged, masks = strategy.calibration.rule.decide(scores, maps, thresholds)
     size = picture.rgb.size

@@ -5,48 +5,45 @@ A file with several classes tells them apart by `variant`, as in `efficientad-s`
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-import sys
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from importlib import import_module
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-import continuad.detectors
-import continuad.strategies
 from continuad.core.detector import Detector
 from continuad.core.strategy import Strategy
 from continuad.errors import ContinuadError
+from continuad.models import names
+from continuad.models.names import TILED, Role, classes, classes_in, file_of, files_of, name_in
 from continuad.models.options import checked, nearest, options_of, split_value, written
-from continuad.models.outline import name_in
-from continuad.vision.tiles import PREFIX, Tiled, tiled
+from continuad.vision.tiles import Tiled, tiled
 
 Kind = TypeVar("Kind", Detector, Strategy)
 
 
 def detectors() -> dict[str, type[Detector]]:
     """Every detector by its command-line name."""
-    return _all(continuad.detectors, Detector)
+    return classes("detector", import_module)
 
 
 def strategies() -> dict[str, type[Strategy]]:
     """Every strategy by its command-line name."""
-    return _all(continuad.strategies, Strategy)
+    return classes("strategy", import_module)
 
 
 def find_detector(name: str) -> type[Detector]:
     """The class in detectors/NAME.py, or `package.module:Class` for one that lives elsewhere; tiled-NAME for its tiled
     form."""
-    if name.startswith(PREFIX):
-        return tiled(find_detector(name.removeprefix(PREFIX)))  # type: ignore[arg-type]
-    return _find(name, Detector, "detector", continuad.detectors)
+    if name.startswith(TILED):
+        return tiled(find_detector(name.removeprefix(TILED)))  # type: ignore[arg-type]
+    return _find(name, "detector", Detector)
 
 
 def find_strategy(name: str) -> type[Strategy]:
     """The class in strategies/NAME.py, or `package.module:Class` for one that lives elsewhere."""
-    return _find(name, Strategy, "strategy", continuad.strategies)
+    return _find(name, "strategy", Strategy)
 
 
 @torch.inference_mode(False)  # what is made here may learn later
@@ -91,23 +88,23 @@ def settings(made: nn.Module) -> dict[str, Any]:
 def name_of(made: Detector | Strategy) -> str:
     """The name that finds this object's class again."""
     if isinstance(made, Tiled):
-        return PREFIX + name_of(made.inner)
+        return TILED + name_of(made.inner)
     kind = type(made)
     package, _, file = kind.__module__.rpartition(".")
-    if package in (continuad.detectors.__name__, continuad.strategies.__name__):
+    if package in ("continuad.detectors", "continuad.strategies"):
         return name_in(file, kind)
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def summary_of(kind: type) -> str:
     """What a detector or strategy is: the first line of its file."""
-    return (sys.modules[kind.__module__].__doc__ or "").strip().partition("\n")[0]
+    return names.summary_of(kind, import_module)
 
 
 def about_strategy(text: str) -> str:
     """What a strategy is, as it is written on the command line: the first lines of its parts' files."""
-    names = [split_value(part)[0] for part in text.split("+")]
-    return " ".join(summary_of(find_strategy(name)) for name in names)
+    parts = [split_value(part)[0] for part in text.split("+")]
+    return " ".join(summary_of(find_strategy(name)) for name in parts)
 
 
 def applicable(kind: type[Detector] | type[Strategy], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,40 +116,24 @@ def _construct(kind: type[Kind], name: str, options: dict[str, Any]) -> Kind:
     return kind(**checked(kind, name, options))
 
 
-def _all(package: Any, base: type[Kind]) -> dict[str, type[Kind]]:
-    found = [pair for file in _files(package) for pair in _classes(package, file, base).items()]
-    return dict(sorted(found, key=lambda pair: pair[0]))
-
-
-def _file_of(name: str) -> str:
-    """The file in which a name of the package's own is looked for: `efficientad-s` in efficientad.py."""
-    return name.partition("-")[0]
-
-
-def _files(package: Any) -> list[str]:
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
-
-
-def _classes(package: Any, file: str, base: type[Kind]) -> dict[str, type[Kind]]:
-    """A file's classes by name."""
-    module = importlib.import_module(f"{package.__name__}.{file}")
-    own = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, base)]
-    return {name_in(file, c): c for c in own if c.__module__ == module.__name__}
-
-
-def _find(name: str, base: type[Kind], kind: Literal["detector", "strategy"], package: Any) -> type[Kind]:
+def _find(name: str, role: Role, base: type[Kind]) -> type[Kind]:
+    """The class of a name: `package.module:Class` from elsewhere, any other from the package's own files."""
     if ":" in name:
-        module_name, _, class_name = name.partition(":")
-        try:
-            found = getattr(importlib.import_module(module_name), class_name)
-        except (ImportError, AttributeError) as error:
-            raise ContinuadError(f"{kind} '{name}' cannot be imported: {error}") from error
-        if not (isinstance(found, type) and issubclass(found, base)):
-            raise ContinuadError(f"'{name}' is no {kind}: give a class derived from continuad's {base.__name__}")
-        return found
-    file = _file_of(name)
-    found = _classes(package, file, base) if file in _files(package) else {}
+        return _external(name, role, base)
+    file = file_of(name)
+    found = classes_in(role, file, import_module) if file in files_of(role) else {}
     if name not in found:
-        there = _all(package, base)
-        raise ContinuadError(f"unknown {kind} '{name}'{nearest(name, there)}; there are {', '.join(there)}")
+        there = classes(role, import_module)
+        raise ContinuadError(f"unknown {role} '{name}'{nearest(name, there)}; there are {', '.join(there)}")
     return found[name]
+
+
+def _external(name: str, role: Role, base: type[Kind]) -> type[Kind]:
+    module_name, _, class_name = name.partition(":")
+    try:
+        found = getattr(import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ContinuadError(f"{role} '{name}' cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ContinuadError(f"'{name}' is no {role}: give a class derived from continuad's {base.__name__}")
+    return found

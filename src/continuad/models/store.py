@@ -23,10 +23,10 @@ from continuad.core.types import LearnedTask
 from continuad.errors import ContinuadError
 from continuad.files import replace_file
 from continuad.models.manifest import is_sound
+from continuad.models.names import TILED
 from continuad.models.options import split_value
 from continuad.models.registry import make_detector, make_strategy, name_of, settings
 from continuad.vision.backbones import Frozen
-from continuad.vision.tiles import PREFIX
 
 FORMAT = 5
 MANIFEST = "manifest.json"
@@ -143,7 +143,7 @@ def load_model(folder: Path | str, trust: Sequence[str] = ()) -> tuple[Strategy,
     manifest = read_manifest(folder)
     detector, strategy = manifest["detector"], manifest["strategy"]
     members = str(strategy["options"].get("strategies", ""))
-    _refuse_untrusted(folder, [detector["name"].removeprefix(PREFIX), strategy["name"], *_heads(members)], trust)
+    _refuse_untrusted(folder, [detector["name"].removeprefix(TILED), strategy["name"], *_heads(members)], trust)
     made = make_strategy(
         strategy["name"], make_detector(detector["name"], **detector["options"]), **strategy["options"]
     )
@@ -164,8 +164,8 @@ def _refuse_untrusted(folder: Path, names: Sequence[str], trust: Sequence[str]) 
     for name in names:
         if ":" in name and name not in trust:
             raise ContinuadError(
-                f"the model in {folder} asks for the class {name}, which is not part of continuad. If you know and "
-                f'trust it, say so: load_model(..., trust=["{name}"])'
+                f"the model in {folder} asks for the class {name}, which is not part of continuad. Loading it runs its "
+                "code: if you know and trust it, name it in the option trust"
             )
 
 

@@ -214,7 +214,7 @@ def headline(found: list[Answer], metric: str, several: bool) -> str:
 def unfinished(rows: pd.DataFrame, settings: dict[str, Any]) -> list[str]:
     """What is not learned yet, a line each; empty when every run has learned every product it should.
 
-    The settings tell what was planned: `products`, `detector`, `strategy`, `seeds`, `orders`.
+    The settings say what was planned: `products`, `detector`, `strategy`, `seeds`, `orders`.
     Where they do not, the furthest run sets the measure.
     """
     learned = rows.groupby("run", sort=False)["after_task"].max() + 1

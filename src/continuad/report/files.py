@@ -113,7 +113,7 @@ class Examples:
 
     Attributes:
         run: id of the run.
-        index: position of the task in the run's order; -1 if the file's name does not tell.
+        index: position of the task in the run's order; -1 if the file's name does not begin with it.
         task: name of the task as in the file's name.
         image: (K, H, W, 3) uint8.
         mask: (K, H, W) bool, the truth; meaningless where `mask_known` (K,) is False.

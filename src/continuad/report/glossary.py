@@ -41,6 +41,6 @@ METRICS = {
     "inference_ms": "Time for one image, one at a time.",
     "architecture_mb": "Bytes of the networks, in MB of 10⁶.",
     "additional_mb": "Bytes of what is kept beyond the networks: statistics, memory banks, exemplars, task snapshots.",
-    "learning_mb": "The most bytes that learning the newest task held: model, statistics, gradients, optimiser state; "
-    "images and activations come on top.",
+    "learning_mb": "The most bytes that learning the newest task held: model, a copy to go back to, statistics, "
+    "gradients, optimiser state; images and activations come on top.",
 }

@@ -47,7 +47,8 @@ class Snapshots(nn.Module):
     """What a detector learned of each task, and where every task starts from.
 
     Attributes:
-        fresh: the state before the first task; made again from the seed when a model is loaded.
+        fresh: the state before the first task. It follows from the detector's seed, so a model folder does not hold it
+            and it is no additional memory; `learning_mb` counts it.
         kept: "task/name" to tensor.
     """
 
@@ -71,6 +72,10 @@ class Snapshots(nn.Module):
         if found is None:
             found = self._views[task] = light_view(self._detector[0], self.kept.under(f"{task}/"))
         return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copies: views are made anew, or their tensors would no longer be those of `kept`."""
+        return vars(self) | {"_views": {}}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Snapshots:
         super()._apply(fn, recurse)

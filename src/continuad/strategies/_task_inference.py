@@ -67,18 +67,20 @@ class TaskInferring(Strategy):
     def nearest(self, images: Tensor) -> Nearest:
         """Nearest task and distance of uint8 images (B, 3, H, W)."""
         self._refuse_untrained()
+        check_size(self.detector, images)
         return self._inferred(images, None)
 
-    def thresholds(self, task: int | None = None, rate: float | None = None) -> Thresholds:
+    def thresholds(self, task: int | str | None = None, rate: float | None = None) -> Thresholds:
         """0, 1 and 1, since predictions are standardised; the image threshold of a task differs for another rate.
 
         For None, the rate is the highest that any task promises.
         """
-        if task is None:
+        number = self._number_of(task)
+        if number is None:
             self._refuse_untrained()
             rates = [self.calibration.thresholds(known.index).rate for known in self.tasks]
             return Thresholds(0.0, 1.0, 1.0, max(rates))
-        own, asked = self.calibration.thresholds(task), self.calibration.thresholds(task, rate)
+        own, asked = self.calibration.thresholds(number), self.calibration.thresholds(number, rate)
         image = standardise(torch.tensor(asked.image), own.centre, own.image)
         return Thresholds(0.0, 1.0, 1.0 if rate is None else float(image), asked.rate)
 

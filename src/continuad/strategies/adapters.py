@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -115,5 +116,27 @@ def _adapt(detector: Detector, rank: int) -> Iterator[str]:
                 continue
             rows, columns = weight.flatten(1).shape
             if rank * (rows + columns) < rows * columns:
-                parametrize.register_parametrization(module, name, LowRank(rows, columns, rank).to(weight.device))
+                _put_on(module, name, LowRank(rows, columns, rank).to(weight.device))
                 yield f"{place}.parametrizations.{name}".removeprefix(".")
+
+
+def _put_on(module: nn.Module, name: str, adapter: LowRank) -> None:
+    """Adapt a weight. torch makes up a class for such a module, and refuses to pickle it: this class is pickled all
+    the same, as the module without adapters and the adapters."""
+    parametrize.register_parametrization(module, name, adapter)
+    type(module).__reduce__ = _reduced  # type: ignore[assignment, method-assign]
+
+
+def _reduced(module: Any) -> tuple[Any, ...]:
+    own, lists = dict(vars(module)), module.parametrizations
+    own["_parameters"] = own["_parameters"] | {name: found.original for name, found in lists.items()}
+    own["_modules"] = {name: part for name, part in own["_modules"].items() if part is not lists}
+    return _restored, (type(module).__bases__[0], own, {name: found[0] for name, found in lists.items()})
+
+
+def _restored(kind: type[nn.Module], own: dict[str, Any], adapters: dict[str, LowRank]) -> nn.Module:
+    module = kind.__new__(kind)
+    vars(module).update(own)
+    for name, adapter in adapters.items():
+        _put_on(module, name, adapter)
+    return module.train(module.training)

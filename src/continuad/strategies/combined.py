@@ -1,4 +1,4 @@
-"""Combined: several strategies at once, written `replay:300+ewc`; what one keeps the others do not know."""
+"""Combined: several strategies at once, written `replay:300+ewc`; each keeps its own memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from continuad.core.strategy import Strategy
 from continuad.core.types import Prediction, Rows, Task
 from continuad.errors import ContinuadError
 
-WAYS = {"view": "see a stream", "before": "begin a task", "_predict": "predict", "thresholds": "set thresholds"}
+UNSHARED = {"view": "see a stream", "before": "begin a task", "_predict": "predict", "thresholds": "set thresholds"}
+"""Methods of which several versions cannot serve one model, and what each does."""
 
 
 class Combined(Strategy):
@@ -37,8 +38,8 @@ class Combined(Strategy):
         for member, part in zip(self._members(), strategies.split("+"), strict=True):
             if member.statistics != self.statistics:
                 raise ContinuadError(f"strategy '{part}' treats statistics in its own way and cannot be combined")
-            if alone := [n for n in ("view", "before", "_predict", "thresholds") if _overrides(member, n)]:
-                raise ContinuadError(f"strategy '{part}' has its own way to {WAYS[alone[0]]} and cannot be combined")
+            if own := [what for name, what in UNSHARED.items() if _overrides(member, name)]:
+                raise ContinuadError(f"strategy '{part}' has its own way to {own[0]} and cannot be combined")
         if sum(_overrides(member, "data") for member in self._members()) > 1:
             raise ContinuadError(f"'{strategies}': only one of them can replay images")
 

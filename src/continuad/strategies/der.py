@@ -14,7 +14,7 @@ from continuad.strategies._replay import WithExemplars
 
 
 class Der(WithExemplars):
-    """Replay, and strength * `Detector.distance`(f(x), f_old(x)) on a further batch of exemplars a step, as in DER++.
+    """Replay, and strength * d(f(x), f_old(x)) on a further batch of exemplars a step, as in DER++; d is `distance_of`.
 
     The original keeps its answers beside every exemplar. A detector's answers are maps many times larger than the
     image, so the detector as it was after the task before is kept instead, and asked again.

@@ -64,6 +64,8 @@ class Generative(Strategy):
             optimiser.zero_grad()
             self.generator.loss(images.to(self.detector.device) / 255).backward()
             optimiser.step()
+        self._count_held(optimiser, before.decoder if before else None)
+        optimiser.zero_grad()
         self.generator.eval()
         self.kept["tasks"] = torch.tensor(task.index + 1)
 

@@ -13,7 +13,7 @@ from continuad.strategies._options import check_range
 
 class Lwf(Strategy):
     """Adds strength * d(f(x), f_old(x)) on the new images to the loss: f_old is the detector as it was after the task
-    before, and is kept whole; d is `Detector.distance`. No old image is needed. Beside a replay strategy
+    before, and is kept whole; d is `distance_of`. No old image is needed. Beside a replay strategy
     (`replay:300+lwf`) the images are new and replayed ones.
 
     Args:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from continuad.core.detector import Detector
+from continuad.core.fit import Budget
+from continuad.core.strategy import Strategy
 from continuad.core.types import Task
 from continuad.errors import ContinuadError
 from continuad.strategies._pooled import REJECT
@@ -40,20 +42,29 @@ class PackNet(TaskInferring):
         super().__init__(detector, seed, backbone, reject)
         if not 0 < share <= 1:
             raise ContinuadError(f"packnet share={share} must lie above 0 and not above 1")
-        self.share = share
+        self.share, self._budget = share, Strategy.budget
         self.fixed: dict[str, Tensor] = {}  # values of weights that may not move in this task
         self.newest, self.prune_at = -1, 0
 
-    def before(self, task: Task) -> None:
-        """Note which weights may not move, and when to prune.
+    @property
+    def budget(self) -> Budget:
+        """How long it learns a task, see `Strategy`.
 
         Raises:
             ContinuadError: early stopping is asked for, whose end is not known beforehand.
         """
+        return self._budget
+
+    @budget.setter
+    def budget(self, budget: Budget) -> None:
+        if budget.patience is not None:
+            raise ContinuadError("packnet prunes at half of the steps and cannot stop early; leave patience unset")
+        self._budget = budget
+
+    def before(self, task: Task) -> None:
+        """Note which weights may not move, and when to prune."""
         if task.index > torch.iinfo(torch.int8).max:
             raise ContinuadError(f"packnet numbers its tasks up to {torch.iinfo(torch.int8).max}, not {task.index}")
-        if self.budget.patience is not None:
-            raise ContinuadError("packnet prunes at half of the steps and cannot stop early; leave patience unset")
         epoch = -(-len(task.train) // self.detector.batch_size)
         self.newest, self.prune_at = task.index, max(1, self.budget.in_steps(epoch, self.detector.steps) // 2)
         if known := self.pooled.known():

@@ -59,6 +59,7 @@ class PerTask(TaskInferring):
     @torch.no_grad()
     def infer_task(self, images: Tensor, how: str | None = None) -> Tensor:
         """(B,) int64 the learned task each image looks most like, in its own way or the named one."""
+        self._refuse_untrained()
         if (how or self.task_inference) == "pooled":
             return super()._inferred(images, None).task
         return self._lowest(images)

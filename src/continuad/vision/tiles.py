@@ -23,8 +23,6 @@ from continuad.core.state import Policy
 from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
 
-PREFIX = "tiled-"  # before a detector's name: its tiled form
-
 
 class Tiled(Detector):
     """A detector of tiles inside a detector of whole pictures. `tiled` makes the class for a kind of detector.
@@ -60,7 +58,9 @@ class Tiled(Detector):
         self.tile, self.overlap = tile, overlap
         height, width = self.inner.image_size
         if height > self.image_size[0] or width > self.image_size[1]:
-            raise ContinuadError(f"tile {height} x {width} is larger than the picture, {self.image_size}")
+            raise ContinuadError(
+                f"tile {height} x {width} is larger than the picture, {' x '.join(map(str, self.image_size))}"
+            )
         if not 0 <= overlap < min(height, width):
             raise ContinuadError(f"overlap={overlap} must be at least 0 and smaller than the tile, {height} x {width}")
         for name in inspect.signature(self.kind).parameters:
@@ -72,6 +72,10 @@ class Tiled(Detector):
             starts(whole, part, overlap) for whole, part in zip(self.image_size, self.inner.image_size, strict=True)
         )
         self.corners = [(top, left) for top in rows for left in columns]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Its class has no name of its own, so pickle makes it again from the kind."""
+        return _unfilled, (self.kind,), vars(self)
 
     def cut(self, images: Tensor) -> Tensor:
         """Tiles (B, T, 3, h, w) of pictures (B, 3, H, W), row by row."""
@@ -185,6 +189,12 @@ def tiled(kind: type[Detector]) -> type[Detector]:
     inner = [p for p in inspect.signature(kind).parameters.values() if p.name != "image_size"]
     made.__signature__ = inspect.Signature([*own, *inner])  # type: ignore[attr-defined]
     return made
+
+
+def _unfilled(kind: type[Detector]) -> Detector:
+    """A tiled detector of a kind without its attributes."""
+    made = tiled(kind)  # type: ignore[arg-type]
+    return made.__new__(made)
 
 
 def starts(whole: int, part: int, overlap: int) -> list[int]:
