@@ -20,9 +20,10 @@ MAY_IMPORT = {
     "detectors": {"errors", "files", "core", "data", "vision", "memory"},
     "strategies": {"errors", "files", "core", "vision", "memory"},
     "models": {"errors", "files", "core", "data", "vision", "detectors", "strategies"},
+    "station": {"errors", "files", "core", "data", "vision", "strategies", "models"},
     "benchmark": {"errors", "files", "core", "data", "vision", "metrics", "models"},
     "report": {"errors", "files", "metrics"},
-    "cli": {"errors", "files", "core", "data", "demo", "vision", "models", "benchmark", "report"},
+    "cli": {"errors", "files", "core", "data", "demo", "vision", "models", "station", "benchmark", "report"},
 }
 """Every folder of the package, and what it may import; docs/architecture.md draws the same."""
 

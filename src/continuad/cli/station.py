@@ -1,4 +1,4 @@
-"""The station's commands: teach, update, inspect, correct, undo. Each gathers what it is given and shows the outcome."""
+"""The station's commands: teach, update, inspect, correct, undo. Each gathers what it is given and shows what came."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Blobs:
         Raises:
             ContinuadError: the disk is full or not writable.
         """
-        whole = save({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())})
+        whole = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())})
         name = digest_of(whole)
         path = self.path(name)
         try:

@@ -35,7 +35,7 @@ class Inspection:
         file: the picture's path, or what it is called by.
         content: hash of its pixels.
         product: the product it was taken for, or that was given; of an unknown picture the nearest one.
-        verdict: "good", "defective" or "unknown".
+        verdict: "good", "defective", or "unknown": farther from the nearest product than its pictures may lie.
         score: higher is more anomalous, on the product's own scale. threshold: above which it is defective.
         confidence: in [0, 1], 0.5 at the threshold, see `Calibration.confidence`.
         seconds: that the verdict took, decoding included.

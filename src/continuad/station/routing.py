@@ -14,11 +14,16 @@ from continuad.errors import ContinuadError
 FARTHEST = 64  # of a product's pictures, kept to say how far it reaches
 REACH_RATE = 0.01  # share of a product's good pictures that may lie beyond it
 MARGIN = 1.5  # defects move a picture away from its product, too
+ALIKE = 0.3  # of the mean feature's length: no picture that differs less is of another product, however alike all are
 SHARED = 0.1  # share of the mean variance in every channel's: few pictures do not tell all channels apart
 
 
 class Near(NamedTuple):
-    """A product and how far a picture lies from it, where 1 is as far as its pictures may lie."""
+    """A product and how far a picture lies from it, where 1 is as far as its pictures may lie.
+
+    That is the product's reach (`Route.reach`), or a difference of `ALIKE`, whichever is the farther: where all good
+    pictures are nearly the same, a defect lies far beyond the reach and is still no other product.
+    """
 
     product: str
     distance: float
@@ -84,6 +89,7 @@ class Router:
         if routes:
             self._means = torch.stack([route.mean for route in routes.values()])
             self._scales = torch.stack([route.deviation() * route.reach() for route in routes.values()])
+            self._alike = ALIKE * self._means.norm(dim=1)
 
     def nearest(self, features: Tensor) -> list[Sequence[Near]]:
         """Of each picture's pooled features (B, C): the two nearest products, the nearest first.
@@ -93,8 +99,10 @@ class Router:
         """
         if not self.products:
             raise ContinuadError("the station knows no product yet: teach one with `continuad learn`")
-        apart = ((features[:, None] - self._means) / self._scales).norm(dim=2)
-        distances, places = apart.topk(min(2, len(self.products)), largest=False)
+        differences = features[:, None] - self._means
+        apart = (differences / self._scales).norm(dim=2)
+        places = apart.topk(min(2, len(self.products)), largest=False).indices
+        distances = torch.minimum(apart, differences.norm(dim=2) / self._alike).gather(1, places)
         return [
             [Near(self.products[place], distance) for place, distance in zip(*row, strict=True)]
             for row in zip(places.tolist(), distances.tolist(), strict=True)
