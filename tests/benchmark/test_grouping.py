@@ -109,7 +109,7 @@ def test_products_of_a_step_are_learned_together_and_measured_apart() -> None:
 
 
 def test_the_task_of_a_product_is_the_step_it_was_learned_in() -> None:
-    strategy = PerTask(padim())
+    strategy = PerTask(padim(), reject=None)
     rows = run(stream(), strategy, groups="1-2", look_ahead=True)
     right = rows[(rows.metric == "task_accuracy") & (rows.after_task == 2)].set_index("on_task").value
     for place, (task, step) in enumerate(zip(stream(), (0, 1, 1), strict=True)):

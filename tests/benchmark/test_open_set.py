@@ -11,7 +11,7 @@ from torch import Tensor
 from toys import ToyAutoencoder, stream
 
 from continuad.benchmark.grid import Cell, run_grid
-from continuad.benchmark.open_set import open_set_auroc, refuse_learned
+from continuad.benchmark.open_set import open_set_values, refuse_learned
 from continuad.benchmark.run import run
 from continuad.benchmark.settings import Settings
 from continuad.core.types import ImageSet, Task
@@ -24,13 +24,13 @@ from continuad.strategies.pertask import PerTask
 
 
 class ByBrightness(Naive):
-    """An image's distance is its brightness."""
+    """An image's distance is its brightness in steps of 45."""
 
     def infer_task(self, images: Tensor, how: str | None = None) -> Tensor:
         return torch.zeros(len(images), dtype=torch.long)
 
     def task_distance(self, images: Tensor) -> Tensor:
-        return images.float().mean((1, 2, 3))
+        return images.float().mean((1, 2, 3)) / 45
 
 
 def grey(*levels: int, defective: tuple[int, ...] = ()) -> ImageSet:
@@ -50,21 +50,26 @@ def test_every_good_image_of_the_open_set_is_compared_with_every_learned_test_im
         Task(2, "untested", grey(200), grey(200), grey()),
     ]
     open_set = [Task(0, "u", grey(20), grey(40), grey(50, defective=(1,)))]
-    assert open_set_auroc(Naive(ToyAutoencoder()), learned, open_set) is None, "it has no distance to compare by"
+    assert open_set_values(Naive(ToyAutoencoder()), learned, open_set) == {}, "it has no distance to compare by"
     strategy = ByBrightness(ToyAutoencoder())
-    # 20, 40 and 50 against 10 and 30: five of six pairs are in order. The defective 1 takes no part.
-    assert open_set_auroc(strategy, learned, open_set) == pytest.approx(5 / 6)
-    assert open_set_auroc(strategy, learned[2:], open_set) is None, "no learned image to compare with"
+    # 20, 40 and 50 against 10 and 30: five of six pairs are in order, and 50 alone lies beyond a distance of 1. The
+    # defective 1 takes no part.
+    found = open_set_values(strategy, learned, open_set)
+    assert found == {"open_set_auroc": pytest.approx(5 / 6), "open_set_rejected": pytest.approx(1 / 3)}
+    at_its_edge = [Task(0, "u", grey(45), grey(45), grey(46))]
+    assert open_set_values(strategy, learned, at_its_edge)["open_set_rejected"] == pytest.approx(1 / 3)
+    assert open_set_values(strategy, learned[2:], open_set) == {}, "no learned image to compare with"
 
 
 def test_it_is_measured_once_at_the_end_of_a_run() -> None:
     *learned, egg = stream()
     rows = run(learned, PerTask(Padim(image_size=64, channels=12)), open_set=[egg])
-    found = rows[rows.metric == "open_set_auroc"]
-    assert found[["after_task", "on_task"]].values.tolist() == [[1, -1]]
-    assert found.value.item() > 0.9
+    found = rows[rows.metric.isin(["open_set_auroc", "open_set_rejected"])]
+    assert found[["after_task", "on_task"]].values.tolist() == [[1, -1]] * 2
+    assert found.set_index("metric").value["open_set_auroc"] > 0.9
+    assert found.set_index("metric").value["open_set_rejected"] == 1.0
     rows = run(learned, Naive(Padim(image_size=64, channels=12)), open_set=[egg])
-    assert "open_set_auroc" not in set(rows.metric)
+    assert not {"open_set_auroc", "open_set_rejected"} & set(rows.metric)
 
 
 def test_packnet_infers_tasks_too() -> None:

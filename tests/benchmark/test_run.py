@@ -270,7 +270,10 @@ def test_what_cannot_be_measured_has_no_row() -> None:
     tasks[1].test.mask_known[tasks[1].test.labels] = False
     rows = run(tasks, Naive(padim()))
     first, second = (set(rows[rows.on_task == t].metric) for t in (0, 1))
-    assert first == {"train_seconds", "steps"}
+    false_alarms = {"image_fpr", "image_fpr_1pct", "image_fpr_5pct", "image_fpr_promised"}
+    oracle = {f"oracle_{metric}" for metric in false_alarms}
+    assert first == {"train_seconds", "steps", "good_fpr", "good_level"} | false_alarms | oracle
+    assert not {"good_fpr", "good_level"} & second
     assert "image_auroc" in second
     assert "pixel_auroc" not in second
 
@@ -384,9 +387,10 @@ def test_a_share_of_exemplars_has_a_folder_and_a_measured_weight(tmp_path: Path)
     ]
     assert set(rows.strategy) == {"replay:25%"}
     grown = rows[rows.metric == "additional_mb"].value.diff().dropna()
-    assert grown.tolist() == pytest.approx(
-        [(4 * (3 * 64 * 64 + 8 + 8 + 1) + 12) / 1e6] * 2
-    )  # a quarter of 12 + 4 images a task, and its thresholds
+    exemplars = 4 * (3 * 64 * 64 + 8 + 8 + 2)  # a quarter of 12 + 4 images a task
+    thresholds = 12 + 2 * 4 * 4  # the scores behind them, of a further four images, for the task and for everything
+    owners = 4 * 8  # of the images that the newest model learned
+    assert grown.tolist() == pytest.approx([(exemplars + thresholds + owners) / 1e6] * 2)
 
 
 def test_budgets_reach_the_strategy() -> None:

@@ -36,7 +36,7 @@ def values(rows: pd.DataFrame) -> pd.Series:
     ("scenario", "kept", "task_given"),
     [
         ("", (Single, Naive, PerTask), (Single,)),
-        ("task", (Single, Naive, PerTask), (Single, PerTask)),
+        ("task", (Single, Naive, PerTask), (Single, Naive, PerTask)),
         ("domain", (Naive, PerTask), ()),
         ("class", (PerTask,), ()),
     ],
@@ -49,27 +49,34 @@ def test_who_takes_part_and_who_is_given_the_task(
     assert tuple(kind for kind in kept if task_is_given(scenario, kind(padim()))) == task_given
 
 
-def test_the_task_scenario_gives_what_the_oracle_has() -> None:
-    natural, given = (values(run(stream(2), PerTask(padim()), scenario=s)) for s in ("", "task"))
+ORACLE = "oracle_"
+
+
+@pytest.mark.parametrize("kind", [PerTask, Naive, Multitask])
+def test_the_task_scenario_gives_what_the_oracle_has(kind: type[Strategy]) -> None:
+    """Predictions and thresholds of the product, also where nothing is inferred."""
+    natural, given = (values(run(stream(2), kind(padim()), scenario=s)) for s in ("", "task"))
     metrics = given.index.get_level_values("metric")
-    assert not [m for m in metrics if m.startswith(("oracle_", "task_accuracy"))]
-    assert given[1, 0, "pixel_f1_max"] == natural[1, 0, "oracle_pixel_f1_max"]
-    assert "inference_ms" in set(run(stream(1), PerTask(padim()), scenario="task").metric)
-    pd.testing.assert_series_equal(*(values(run(stream(2), Naive(padim()), scenario=s)) for s in ("", "task")))
+    assert not [m for m in metrics if m.startswith((ORACLE, "task_accuracy", "unknown_rate"))]
+    oracle = {(a, on, m.removeprefix(ORACLE)): v for (a, on, m), v in natural.items() if m.startswith(ORACLE)}
+    assert {m for _, _, m in oracle} >= {"image_f1", "image_fpr", "image_recall_1pct", "pixel_f1", "pixel_auroc"}
+    assert oracle == {place: given[place] for place in oracle}
+    assert "inference_ms" in set(run(stream(1), kind(padim()), scenario="task").metric)
 
 
 def test_where_nobody_knows_the_product_one_threshold_serves_all() -> None:
-    """Tested are images of the product with the lower scores, whose own threshold is below the one for everything."""
+    """Tested are images of the product with the lower scores, whose own threshold is below the one for everything.
+    Who is not given the product has the same by nature, and what its own threshold gives as the oracle's."""
     strategy = Multitask(padim())
     rows, natural = (
         values(run(stream(2), each, scenario=s)) for each, s in ((strategy, "domain"), (Multitask(padim()), ""))
     )
     task = stream(2)[min((0, 1), key=lambda t: strategy.thresholds(t).image)]
-    (shared, few), (own, many) = (evaluate(strategy, task, per_task_thresholds=own) for own in (False, True))
+    (shared, few), (own, many) = (evaluate(strategy, task, task_given=given) for given in (False, True))
     assert few.decided.sum() < many.decided.sum()
     assert rows[1, task.index, "pixel_f1"] == shared["pixel_f1"]
-    assert natural[1, task.index, "pixel_f1"] == own["pixel_f1"]
-    assert natural[1, task.index, "image_f1_max"] == rows[1, task.index, "image_f1_max"]
+    assert natural[1, task.index, "oracle_pixel_f1"] == own["pixel_f1"] != shared["pixel_f1"]
+    pd.testing.assert_series_equal(natural, rows)
 
 
 def test_the_class_scenario_is_what_pertask_does_by_nature() -> None:

@@ -72,7 +72,9 @@ def test_the_estimate_gives_images_runs_and_steps_of_every_product(
         good = int((~task.test.labels).sum())
         assert line.split()[1:] == list(map(str, (len(task.train), len(task.val), good, len(task.test) - good)))
     tests = [len(task.test) for task in stream]
-    each = 2 * 3.0 + 2 * 1.0 + (2 + 2 * tests[0] + tests[1]) * 0.5
+    good = sum(len(task.train) + len(task.val) for task in stream)  # all are predicted, each as if not learned
+    each = 2 * 3.0 + 2 * 1.0 + (good + 2 * tests[0] + tests[1]) * 0.5
+    assert "padim: val images are learned, too, and all good images set thresholds" in lines
     assert "runs: 4, tasks in each: 2" in lines
     assert f"padim: steps a run 2, a step 3 s, an image tested 0.5 s, a run about {each:.0f} s" in lines
     assert lines[-1].startswith(f"about {estimate.duration(4 * each)} in all")

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import ToyAutoencoder, stream
+from toys import SIZE, ToyAutoencoder, stream
 
 from continuad.core.fit import Budget
+from continuad.core.thresholds import parse_rule
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
 from continuad.models.registry import make_detector, make_strategy
@@ -36,7 +37,7 @@ def test_a_model_learned_on_a_gpu_loads_without_one(tmp_path: Path) -> None:
         "strategy, _ = load_model(sys.argv[1], trust=['toys:ToyAutoencoder']);"
         "print({str(t.device) for t in strategy.state_dict().values()})"
     )
-    here = str(Path(__file__).parents[1])
+    here = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": here, "OMP_NUM_THREADS": "1"},
@@ -80,6 +81,41 @@ def test_the_budget_is_saved_with_the_model(tmp_path: Path) -> None:
     assert load_model(tmp_path, TRUST)[0].budget == Budget(epochs=2, patience=3)
     with pytest.raises(ContinuadError, match="other settings of its strategy"):
         load_into(Naive(ToyAutoencoder()), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["naive", "pertask"])
+@pytest.mark.parametrize("rule", ["far:0.1", "far:0.3:confidence=0.9:pixels=peaks", "area:5"])
+def test_a_loaded_model_has_the_same_thresholds_at_any_rate(name: str, rule: str, tmp_path: Path) -> None:
+    model = make_strategy(name, make_detector("padim", image_size=SIZE, channels=12))
+    model.calibration.rule = parse_rule(rule)
+    for task in stream(2):
+        model.learn(task)
+    save_model(model, tmp_path)
+    loaded, _ = load_model(tmp_path)
+    assert loaded.calibration.rule == model.calibration.rule
+    for task in (0, 1, None):
+        for rate in (None, 0.01, 0.2, 0.5):
+            assert loaded.thresholds(task, rate) == model.thresholds(task, rate)
+        assert loaded.calibration.confidence(7.0, task) == model.calibration.confidence(7.0, task)
+    assert loaded.thresholds(0, 0.01).image > loaded.thresholds(0, 0.5).image
+
+
+@pytest.mark.parametrize("source", ["train", "val", "crossfit:3"])
+def test_where_thresholds_come_from_is_saved_with_the_model(source: str, tmp_path: Path) -> None:
+    model = make_strategy("naive", make_detector("padim", image_size=SIZE, channels=12))
+    model.thresholds_from = source
+    first, second = stream(2)
+    model.learn(first)
+    save_model(model, tmp_path)
+    loaded, _ = load_model(tmp_path)
+    assert loaded.thresholds_from == source
+    for each in (model, loaded):
+        each.learn(second)
+    assert loaded.thresholds(1) == model.thresholds(1)
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest | {"thresholds_from": "test"}))
+    with pytest.raises(ContinuadError, match="thresholds from 'test'"):
+        load_model(tmp_path)
 
 
 def test_models_of_another_format_are_refused_with_the_remedy(tmp_path: Path) -> None:

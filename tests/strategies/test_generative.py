@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from toys import ToyAutoencoder, stream
 from continuad.core.fit import Budget
 from continuad.core.footprint import footprint, held_bytes
 from continuad.errors import ContinuadError
+from continuad.models.registry import make_strategy
 from continuad.models.store import load_model, save_model
 from continuad.strategies.generative import DrawnImages, Generative
 
@@ -222,3 +224,28 @@ def test_the_generator_learns_from_drawn_latent_numbers() -> None:
         torch.manual_seed(seed)
         found.append(float(generator.loss(x).detach()))
     assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.parametrize(("own", "given", "taken"), [(None, 7, 7), (4, 7, 4), (None, None, 1000)])
+def test_the_generator_takes_its_own_steps_or_the_detectors_and_shows_them(
+    own: int | None, given: int | None, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategy = generative(steps=own)
+    strategy.budget = Budget(steps=given)
+    if taken == 1000:  # these many would take long: a generator that learns nothing
+        weight = next(strategy.generator.parameters())
+        monkeypatch.setattr(strategy.generator, "loss", lambda x: 0 * weight.sum())
+    seen: list[tuple[int, int]] = []
+    strategy.learn(TASKS[0], lambda done, total: seen.append((done, total)))
+    detectors = given or ToyAutoencoder.steps
+    assert seen[:detectors] == [(i + 1, detectors) for i in range(detectors)]
+    assert seen[detectors:] == [(i + 1, taken) for i in range(taken)]
+
+
+def test_in_a_combination_the_generator_follows_the_whole() -> None:
+    strategy = make_strategy("generative:latent=8:width=0.125+lwf", ToyAutoencoder())
+    strategy.budget = Budget(steps=3)
+    seen: list[tuple[int, int]] = []
+    strategy.learn(TASKS[0], lambda done, total: seen.append((done, total)))
+    assert seen == 2 * [(1, 3), (2, 3), (3, 3)]
+    pickle.dumps(strategy)

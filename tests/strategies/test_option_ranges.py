@@ -38,7 +38,7 @@ DEFAULTS: list[tuple[type[Strategy], dict[str, object]]] = [
     (Gem, {"exemplars": 300, "coding": "raw", "sample": 0, "margin": 0.5}),
     (Der, {"exemplars": 300, "coding": "raw", "strength": 1.0}),
     (Latent, {"exemplars": 300}),
-    (Generative, {"drawn": 300, "steps": 1000, "latent": 100, "width": 0.5}),
+    (Generative, {"drawn": 300, "steps": None, "latent": 100, "width": 0.5}),
     (Lwf, {"strength": 1.0}),
     (Ewc, {"strength": 1000.0}),
     (EwcOnline, {"strength": 1000.0, "decay": 0.9}),

@@ -374,7 +374,7 @@ def test_pertask_scores_are_comparable_between_products() -> None:
 
 
 def test_pertask_can_answer_none_of_these() -> None:
-    """By default, so long as it is not told otherwise; such an image is scored all the same."""
+    """Unless `reject` is set to None; such an image is scored all the same."""
     strategy, never = taught(PerTask(padim()), 2), taught(PerTask(padim(), reject=None), 2)
     for t in (0, 1):
         good = torch.from_numpy(TASKS[t].test.images[~TASKS[t].test.labels])

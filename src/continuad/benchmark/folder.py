@@ -17,7 +17,7 @@ from continuad.models.store import MANIFEST, load_into, read_manifest, save_mode
 
 ROWS = "rows.json"  # all rows of the run, finished or not
 HALF = "half.safetensors"  # the task that is being learned
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]  # one value of a run, see `run.COLUMNS`
 
 
 class RunFolder:
@@ -49,7 +49,7 @@ class RunFolder:
         """
         return bool(self._read().get("finished"))
 
-    def resume(self, strategy: Strategy, ends: Sequence[int]) -> tuple[Rows, int]:
+    def resume(self, strategy: Strategy, ends: Sequence[int]) -> tuple[list[Row], int]:
         """Load the model that lies here into an untrained strategy.
 
         Rows are written before the model. Those of a step that the model has not learned yet are left out:
@@ -83,7 +83,7 @@ class RunFolder:
         """Where the half-learned task of that index is kept."""
         return Checkpoint(self.path / HALF, {"version": continuad.__version__, "task": task, **self.identity})
 
-    def keep(self, strategy: Strategy, rows: Rows, cursor: int) -> None:
+    def keep(self, strategy: Strategy, rows: list[Row], cursor: int) -> None:
         """Write the rows and then the model, each in one step, when `cursor` steps have been learned.
 
         Raises:
@@ -93,7 +93,7 @@ class RunFolder:
         save_model(strategy, self.path, {"stream": self.identity["stream"], "cursor": cursor})
         (self.path / HALF).unlink(missing_ok=True)
 
-    def finish(self, rows: Rows) -> None:
+    def finish(self, rows: list[Row]) -> None:
         """Mark the run as finished."""
         self._write(rows, finished=True)
 
@@ -118,7 +118,7 @@ class RunFolder:
             raise self._other(differs)
         return kept
 
-    def _write(self, rows: Rows, finished: bool) -> None:
+    def _write(self, rows: list[Row], finished: bool) -> None:
         text = json.dumps({**self.identity, "finished": finished, "rows": rows})
         try:
             replace_file(self.path / ROWS, lambda new: new.write_text(text, encoding="utf-8"))

@@ -12,7 +12,7 @@ import pandas as pd
 
 from continuad.benchmark.evaluate import Outcome, Values, compare_task_inference, evaluate, good_again, inference_ms
 from continuad.benchmark.examples import save_examples
-from continuad.benchmark.folder import Rows, RunFolder
+from continuad.benchmark.folder import Row, RunFolder
 from continuad.benchmark.grouping import Step
 from continuad.benchmark.open_set import open_set_values
 from continuad.benchmark.protocol import Protocol
@@ -51,7 +51,7 @@ def run(
     order: int = 0,
     examples: Path | None = None,
     notify: Notify | None = None,
-    on_rows: Callable[[Rows], None] | None = None,
+    on_rows: Callable[[list[Row]], None] | None = None,
     store: FeatureStore | None = None,
     look_ahead: bool = False,
     scenario: str = "",
@@ -155,8 +155,8 @@ class Walk:
         strategy: Strategy,
         label: str,
         folder: RunFolder | None = None,
-        on_rows: Callable[[Rows], None] | None = None,
-    ) -> Rows:
+        on_rows: Callable[[list[Row]], None] | None = None,
+    ) -> list[Row]:
         """Learn and measure the steps that `folder` does not hold yet; all rows of the run.
 
         Args:
@@ -244,7 +244,7 @@ class Walk:
             values |= open_set_values(strategy, self.products, self.protocol.open_set, self.store)
         return values
 
-    def _rows(self, strategy: Strategy, label: str, step: Step, found: dict[int, Values]) -> Rows:
+    def _rows(self, strategy: Strategy, label: str, step: Step, found: dict[int, Values]) -> list[Row]:
         run, detector = run_name(strategy, label, self.order), name_of(strategy.detector)
         about = {"run": run, "detector": detector, "strategy": label, "seed": strategy.seed, "order": self.order}
         about |= {"after_task": step.last, "after_name": step.task.name}
@@ -260,7 +260,7 @@ class Walk:
         yield WHOLE, ""
 
 
-def unchanged(strategy: Strategy, rows: Rows) -> dict[int, Values]:
+def unchanged(strategy: Strategy, rows: list[Row]) -> dict[int, Values]:
     """Values that need not be measured again at every step: those of separate models, which no later step changes.
 
     Separate models are those of a strategy that needs the task. Empty for all others.

@@ -1,4 +1,4 @@
-"""The demo command: a drawn product line, learned under several strategies."""
+"""The demo command: a synthetic product line, learned under several strategies."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from continuad.cli.grid import run_settings
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Where drawings and results go.")] = Path("continuad-demo"),
-    image_size: Annotated[int, typer.Option(min=32, help="Side of the drawn images in pixels.")] = 128,
-    seed: Annotated[int, typer.Option(min=0, help="Of the drawings and the run.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where pictures and results go.")] = Path("continuad-demo"),
+    image_size: Annotated[int, typer.Option(min=32, help="Side of the images in pixels.")] = 128,
+    seed: Annotated[int, typer.Option(min=0, help="Of the pictures and the run.")] = 0,
 ) -> None:
-    """Draw ten small products, learn them one after another under several strategies, and show what is forgotten.
+    """Render ten small products, learn them one after another under several strategies, and show what is forgotten.
 
     Needs no data and no internet. Example: `continuad demo --out my-demo`
     """

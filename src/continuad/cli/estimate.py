@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +16,7 @@ from continuad.benchmark.settings import Settings
 from continuad.cli.console import duration
 from continuad.core.fit import Budget
 from continuad.core.strategy import Strategy
+from continuad.core.thresholds import FalseAlarmRate
 from continuad.core.types import ImageSet, Task
 from continuad.data.product import GOOD, Product
 from continuad.data.splits import val_split
@@ -64,15 +65,18 @@ def outlook(
     total: float | None = 0.0 if measured else None
     for name in dict.fromkeys(cell.detector for cell in grid):
         strategy = build(settings, Cell(name, ALONE, settings.seeds[0], 0))
-        steps = steps_of(strategy, counts, sizes)
+        used = [all_learned(one) for one in counts] if strategy.predicts_out_of_fold else counts
+        steps = steps_of(strategy, used, sizes)
         line = f"{name}: steps a run {sum(steps)}"
         if total is not None:
             pace = measure(strategy)
             runs = sum(cell.detector == name for cell in grid)
-            each = time_of(pace, steps, counts, sizes, settings.look_ahead)
+            each = time_of(pace, steps, used, sizes, settings.look_ahead)
             total += runs * each
             line += f", a step {pace.step:.2g} s, an image tested {pace.image:.2g} s, a run about {duration(each)}"
         lines.append(line)
+        if strategy.predicts_out_of_fold:
+            lines.append(f"{name}: val images are learned, too, and all good images set thresholds")
     if total is not None:
         lines.append(
             f"about {duration(total)} in all by that measure on random pictures; strategies that replay, or learn "
@@ -86,6 +90,12 @@ def counts_of(product: Product, val_share: float) -> Counts:
     learn, val = val_split(len(product.train), val_share, 0, product.name)
     good = sum(item.defect == GOOD for item in product.test)
     return Counts(product.name, len(learn), len(val), good, len(product.test) - good)
+
+
+def all_learned(counts: Counts) -> Counts:
+    """The same where every good image is both learned and predicted for thresholds."""
+    good = counts.learn + counts.val
+    return replace(counts, learn=good, val=good)
 
 
 def _data_lines(counts: Sequence[Counts]) -> list[str]:
@@ -127,8 +137,11 @@ def measure(strategy: Strategy) -> Pace:
         ContinuadError: the detector cannot learn from so little; leave the estimate out then.
     """
     detector = strategy.detector
+    strategy.calibration.rule = FalseAlarmRate(0.0)  # random pixels promise nothing, and need no warning of it
     images = random_images(STEPS * detector.batch_size, detector.image_size)
-    few = images.subset(range(min(4, len(images))))
+    few, whole = images.subset(range(min(4, len(images)))), len(images)
+    if strategy.predicts_out_of_fold:  # val images are learned, too
+        images = images.subset(range(len(few), whole))
     strategy.budget = Budget(steps=STEPS)
     moments = [perf_counter()]
     try:
@@ -139,7 +152,8 @@ def measure(strategy: Strategy) -> Pace:
     except ContinuadError as error:
         raise ContinuadError(f"the time cannot be measured ({error}); go on without it by --no-estimate") from error
     image = (perf_counter() - learned) / len(few)
-    after = learned - moments[-1] - image * len(few)  # without the val images' predictions
+    looked_at = whole if strategy.predicts_out_of_fold else len(few)
+    after = learned - moments[-1] - image * looked_at  # without the predictions that thresholds are set by
     return Pace(moments[-1] - moments[-2], max(0.0, after), image)
 
 

@@ -77,7 +77,11 @@ def matrix(there: Known, reasons: Reasons) -> str:
 
 
 def in_general(reason: str, detector: set[str], strategy: set[str]) -> str:
-    """A reason of one pair, said of all that share it."""
+    """A pair's reason with "the detector" and "the strategy" for their names, as all pairs that share it have it.
+
+    Args:
+        detector, strategy: names that stand for each in the reason.
+    """
     for names, what in ((detector, "the detector"), (strategy, "the strategy")):
         either = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
         reason = re.sub(rf"(?<![\w-])({either})(?![\w-])", what, reason, count=1)

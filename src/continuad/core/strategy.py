@@ -62,6 +62,7 @@ class Strategy(nn.Module):
         self.tasks: list[LearnedTask] = []
         self.learning_bytes = 0
         self._earlier: Before | None = None  # while a task is learned: what it was before, if it fails
+        self._progress: Progress | None = None  # while a task is learned: who watches
 
     @classmethod
     def refuses(cls, detector: type[Detector]) -> str | None:
@@ -82,7 +83,8 @@ class Strategy(nn.Module):
         task that fails or is stopped leaves the model as it was.
 
         Args:
-            progress: called with (steps done, steps in all).
+            progress: called with (steps done, steps in all), for the detector's steps and then for what a strategy
+                learns beside it.
             checkpoint: where a half-learned task is kept, and continued from.
 
         Raises:
@@ -96,7 +98,7 @@ class Strategy(nn.Module):
             earlier.restore()
             raise
         finally:
-            self._earlier = None
+            self._earlier = self._progress = None
         promised, asked = self.calibration.thresholds(task.index).rate, self.calibration.rule.rate
         if promised > asked > 0:
             few = "%s: its good images can promise 1 false alarm in %.0f, not %g %%"
@@ -119,6 +121,7 @@ class Strategy(nn.Module):
             progress=progress,
         )
         self.learning_bytes = found.bytes
+        self._progress = progress
         self.after(task)
         self._count_held()
         self.calibration.learn({task.index: looks} if looks else self._val_predictions(val))

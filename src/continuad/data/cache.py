@@ -178,7 +178,7 @@ def _write(folder: Path, key: str, build: Build) -> None:
 
 
 def _discard(folder: Path, key: str) -> None:
-    """Remove a damaged entry, out of the way at once: whatever of it cannot be removed goes after a day."""
+    """Remove a damaged entry: it is moved aside at once, and what cannot be removed now is removed after a day."""
     aside = Path(tempfile.mkdtemp(prefix=_HALF_DONE, dir=folder))
     with contextlib.suppress(FileNotFoundError):
         os.replace(folder / key, aside / key)

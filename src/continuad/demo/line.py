@@ -1,4 +1,4 @@
-"""The drawn product line: ten small products with defects and exact masks, made from a seed, no download.
+"""The synthetic product line: ten small products with defects and exact masks, made from a seed, no download.
 
 `draw` makes one picture and its mask, `write_line` whole folders in MVTec layout. The parts are geometry in
 relative coordinates (`tools`, and a file for each product); `camera` turns a drawing into a photograph. A damaged
@@ -189,7 +189,7 @@ def _pictures(product: str, train: int, test_good: int, per_defect: int) -> Iter
 
 
 def _photograph(product: str, defect: str | None, seed: tuple[int, ...], shape: tuple[int, int]) -> tuple[Array, Array]:
-    """Draws and photographs one part; `seed` tells every picture of every line from all others."""
+    """Draws and photographs one part; `seed` differs for every picture of every line."""
     part, flaw, light, noise = np.random.SeedSequence(seed).spawn(4)
     new = np.random.default_rng
     shot = camera.take_shot(new(light))

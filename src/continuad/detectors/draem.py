@@ -29,7 +29,7 @@ class Draem(Detector):
 
     On average half of the images of a step are corrupted, afresh each time:
     I_a = M ((1 - b) A + b I) + (1 - M) I, with M a region of Perlin noise, A a picture of something else and b
-    uniform in [0, 0.8]. One network repairs I_a to I_r, a second one sees I_r and I_a and tells M. The loss is
+    uniform in [0, 0.8]. One network repairs I_a to I_r, a second one sees I_r and I_a and predicts M. The loss is
     mean (I - I_r)^2 + (1 - SSIM(I, I_r)) + focal(M).
 
     The second network's probability of a defect is the map; the highest mean of 21 x 21 pixels is the score.

@@ -100,16 +100,16 @@ class Spade(FeatureStatistics):
         """Squared distances to the nearest patches as the map; mean squared distance to the nearest images."""
         *compared, last = levels
         apart = (last.mean((2, 3))[:, None] - self.stats["pooled"]).square().sum(2)
-        others = apart.shape[1]
         if owners is not None:
             own = owners[:, None] == self.stats["owners"]
             own &= ~own.all(1, keepdim=True)  # an image that is compared with itself rather than with none
-            apart, others = apart.masked_fill(own, torch.inf), others - int(own.sum(1).max())
-        distances, alike = apart.topk(min(self.neighbours, others), largest=False)
+            apart = apart.masked_fill(own, torch.inf)
+        distances, alike = apart.topk(min(self.neighbours, apart.shape[1]), largest=False)
+        others = distances.isfinite()  # an image's own copies, left out, lie behind all others
         patches = side_by_side(compared).permute(0, 2, 3, 1)
-        grids = [self._correspond(*each) for each in zip(patches, alike, strict=True)]
+        grids = [self._correspond(one, near[kept]) for one, near, kept in zip(patches, alike, others, strict=True)]
         anomaly_map = upsample_and_smooth(torch.stack(grids), self.image_size, self.sigma)
-        return Prediction(distances.mean(1), anomaly_map)
+        return Prediction(distances.where(others, 0).sum(1) / others.sum(1), anomaly_map)
 
     def _correspond(self, patches: Tensor, alike: Tensor) -> Tensor:
         """(h, w) squared distances of an image's patches (h, w, C) to those of the images `alike` (K,)."""

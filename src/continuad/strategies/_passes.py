@@ -1,4 +1,4 @@
-"""Extra passes through a detector, beside the step that teaches it: they leave nothing behind."""
+"""Extra passes through a detector beside its learning step, which change nothing in it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def evaluating(detector: Detector) -> Iterator[None]:
 
 
 def gradients(detector: Detector, loss: Tensor) -> Gradients:
-    """Of a loss by every weight; zeros for weights that it does not depend on."""
+    """Gradients of a loss () by name of the weight; zeros for weights that it does not depend on."""
     weights = detector.weights()
     found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
     pairs = zip(weights.items(), found, strict=True)
@@ -47,7 +47,7 @@ def gradients(detector: Detector, loss: Tensor) -> Gradients:
 
 
 def loss_gradients(detector: Detector, images: Tensor) -> Gradients:
-    """Of the detector's own loss on images, without a trace."""
+    """Gradients of the detector's own loss on uint8 images (B, 3, H, W), by name of the weight; see `aside`."""
     with aside(detector):
         loss = detector.step(images.to(detector.device))
         assert loss is not None
@@ -55,6 +55,6 @@ def loss_gradients(detector: Detector, images: Tensor) -> Gradients:
 
 
 def drawn(images: Images, count: int) -> Tensor:
-    """Some random images (B, 3, H, W), from torch's global generator."""
+    """Up to `count` random images (B, 3, H, W), drawn without replacement by torch's global generator."""
     chosen = torch.randperm(len(images))[:count].tolist()
     return images.__getitems__(chosen).image

@@ -77,9 +77,13 @@ class Combined(Strategy):
             member.on_step()
 
     def after(self, task: Task) -> None:
-        """Every part's."""
+        """Every part's, each within the budget and with the progress of the whole."""
         for member in self._members():
-            member.after(task)
+            member.budget, member._progress = self.budget, self._progress
+            try:
+                member.after(task)
+            finally:
+                member._progress = None
 
 
 def _overrides(member: Strategy, name: str) -> bool:

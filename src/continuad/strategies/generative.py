@@ -16,6 +16,7 @@ from continuad.errors import ContinuadError
 from continuad.vision.reconstruction import Decoder, Encoder, check_width, variational_loss
 
 BATCH, RATE = 8, 1e-3
+STEPS = 1000  # of the generator, where nobody says how many
 
 
 class Generative(Strategy):
@@ -27,21 +28,22 @@ class Generative(Strategy):
 
     Args:
         drawn: how many different images stand for all earlier tasks.
-        steps: of the generator, a task. latent, width: its numbers an image, and its size (see `Encoder`).
+        steps: of the generator, a task; None: as many as the detector was given, or 1,000 if it takes its own.
+        latent, width: the generator's numbers an image, and its size (see `Encoder`).
     """
 
     def __init__(
         self,
         detector: Detector,
         drawn: int = 300,
-        steps: int = 1000,
+        steps: int | None = None,
         latent: int = 100,
         width: float = 0.5,
         seed: int = 0,
     ):
         super().__init__(detector, seed)
         for name, value in (("drawn", drawn), ("steps", steps), ("latent", latent)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise ContinuadError(f"generative {name}={value} must be at least 1")
         check_width(width)
         self.drawn, self.steps, self.latent, self.width = drawn, steps, latent, width
@@ -60,10 +62,13 @@ class Generative(Strategy):
         optimiser = torch.optim.Adam(self.generator.parameters(), RATE)
         order = torch.Generator().manual_seed(seed_of(self.seed, task.index))
         self.generator.train()
-        for images in steps_of(task.train, before, BATCH, range(self.steps), order):
+        steps = self.steps or self.budget.steps or STEPS
+        for step, images in enumerate(steps_of(task.train, before, BATCH, range(steps), order)):
             optimiser.zero_grad()
             self.generator.loss(images.to(self.detector.device) / 255).backward()
             optimiser.step()
+            if self._progress:
+                self._progress(step + 1, steps)
         self._count_held(optimiser, before.decoder if before else None)
         optimiser.zero_grad()
         self.generator.eval()

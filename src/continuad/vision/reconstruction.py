@@ -1,4 +1,4 @@
-"""What detectors that rebuild an image share, the autoencoder of Bergmann et al. 2019 above all."""
+"""Shared by detectors that rebuild an image: the autoencoder of Bergmann et al. 2019, its losses and its map."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Error = Literal["ssim", "l2"]
 
 
 def reconstruction_map(rebuilt: Tensor, x: Tensor, error: Error) -> Tensor:
-    """What differs (B, H, W) between pictures (B, C, H, W) in [0, 1], averaged over the colours c of a pixel.
+    """The difference (B, H, W) of pictures y (B, C, H, W) from x in [0, 1], averaged over the colours c of a pixel.
 
     "ssim": 1 - SSIM(x, y)_c, from 0 to 2; "l2": (x_c - y_c)^2.
     """
@@ -41,7 +41,7 @@ def check_width(width: float) -> None:
 
 
 def check_options(latent: int, **errors: str) -> None:
-    """Refuse what no autoencoder can take.
+    """Refuse options that no autoencoder can have.
 
     Args:
         errors: options that name an `Error`, by the option's name.
