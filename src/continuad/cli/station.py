@@ -298,6 +298,23 @@ def feedback(
         )
 
 
+def drift(station: Where, database: Database = "", as_json: AsJson = False) -> None:
+    """Say whether the pictures of each product still look as they did when it was taught.
+
+    Exit code 0: they do; 3: an alert.
+
+    Example: `continuad drift line1`
+    """
+    found = _open(station, database).drift()
+    if as_json:
+        print(json.dumps(found))
+    for one in [] if as_json else found:
+        alert = one["alert"]
+        text = "no drift" if alert is None else f"ALERT since picture {alert['at']}, in their {alert['in']}"
+        say(f"{one['product']}: {one['seen']} pictures seen, {text}", out_console)
+    raise typer.Exit(3 if any(one["alert"] for one in found) else 0)
+
+
 def _changed(station: Station, text: str, as_json: bool) -> None:
     """What a change came to, and what it did to the check pictures of every product."""
     last = station.history()[-1]
@@ -333,4 +350,4 @@ def _region(text: str) -> tuple[float, float, float, float] | None:
     return left, top, right, bottom
 
 
-COMMANDS = (learn, update, inspect, products, history, undo, forget, threshold, feedback)
+COMMANDS = (learn, update, inspect, products, history, undo, forget, threshold, feedback, drift)

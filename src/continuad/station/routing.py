@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,26 +37,33 @@ class Route(NamedTuple):
         mean, variance: (C,) of pooled features.
         farthest: (N, C) features of the good pictures that lie farthest from the mean.
         images: () how many good pictures there were.
+        usual: (2,) median distance of good pictures from the mean of the others, and their deviation (1.4826 times the
+            median distance from it).
     """
 
     mean: Tensor
     variance: Tensor
     farthest: Tensor
     images: Tensor
+    usual: Tensor
 
     @classmethod
     def learn(cls, features: Tensor) -> Route:
         """From the pooled features (N, C) of all good pictures."""
         z = features.double()
-        route = cls(z.mean(0).float(), z.var(0, correction=0).float(), features, torch.tensor(len(z)))
-        return route._replace(farthest=route._far(features))
+        moments = z.mean(0).float(), z.var(0, correction=0).float()
+        route = cls(*moments, features, torch.tensor(len(z)), torch.zeros(2))
+        apart = route._apart(features) * len(z) / max(1, len(z) - 1)
+        usual = torch.stack([apart.median(), 1.4826 * (apart - apart.median()).abs().median()])
+        return route._replace(farthest=route._far(features), usual=usual)
 
     def with_more(self, features: Tensor) -> Route:
         """With further good pictures (N, C)."""
         more, n, m = Route.learn(features), float(self.images), len(features)
         share, shift = m / (n + m), more.mean - self.mean
         variance = (1 - share) * self.variance + share * more.variance + share * (1 - share) * shift.square()
-        route = Route(self.mean + share * shift, variance, self.farthest, self.images + m)
+        usual = (1 - share) * self.usual + share * more.usual if m > 1 else self.usual
+        route = Route(self.mean + share * shift, variance, self.farthest, self.images + m, usual)
         return route._replace(farthest=route._far(torch.cat([self.farthest, features])))
 
     def deviation(self) -> Tensor:
@@ -69,6 +77,11 @@ class Route(NamedTuple):
         place = conformal_place(count, REACH_RATE) - (count - len(from_others))
         found = MARGIN * from_others[max(0, place - 1)]
         return found if found > 0 else torch.tensor(torch.inf)
+
+    def unusual(self, features: np.ndarray) -> float:
+        """How many deviations farther from the mean a picture's features (C,) lie than those of good pictures."""
+        median, deviation = self.usual.tolist()
+        return (float(self._apart(torch.from_numpy(features)[None])) - median) / max(deviation, 1e-6 * median, 1e-12)
 
     def _apart(self, features: Tensor) -> Tensor:
         return ((features - self.mean) / self.deviation()).norm(dim=1)

@@ -19,10 +19,11 @@ from continuad.errors import ContinuadError
 from continuad.station import teach
 from continuad.station.blobs import Blobs
 from continuad.station.checks import DEFECTIVE, GOOD, Change, Checks, compare, worse_lines
+from continuad.station.drift import Watch, follow
 from continuad.station.geometry import Geometry
 from continuad.station.judge import UNKNOWN, Inspection, Judge
 from continuad.station.pictures import Pictures, Shot, each, shot
-from continuad.station.tables import feedback, history, inspections, members, open_database, versions
+from continuad.station.tables import drift, feedback, history, inspections, members, open_database, versions
 from continuad.station.taught import Record, Taught
 from continuad.station.teach import Progress
 
@@ -375,11 +376,30 @@ class Station:
             row = {"at": _now(), "product": product, "kind": kind, "content": content}
             connection.execute(feedback.insert().values(**row))
 
+    def drift(self) -> list[dict[str, Any]]:
+        """For each product in service: `seen`, pictures inspected since it was put in service; its two sums; `alert`, at
+        which picture and in which value its pictures no longer looked as they did, or None. See `Watch`."""
+        with self.engine.connect() as connection:
+            states = dict(connection.execute(sa.select(drift.c.product, drift.c.state)).tuples().all())
+        watches = [(one.name, states.get(one.name), one.blob) for one in self.products()]
+        return [
+            {"product": name, **(state if state and state["blob"] == blob else Watch(blob).plain())}
+            for name, state, blob in watches
+        ]
+
     def _note(self, found: Inspection) -> None:
         row = {name: getattr(found, name) for name in ("file", "content", "product", "verdict", "score", "threshold")}
         row |= {name: getattr(found, name) for name in ("confidence", "seconds", "version")}
+        taught = self._current().taught(found.product)
         with self.engine.begin() as connection:
             connection.execute(inspections.insert().values(at=_now(), **row))
+            mine = drift.c.product == found.product
+            state = connection.scalar(sa.select(drift.c.state).where(mine).with_for_update())
+            watch = follow(state, taught, found).plain()
+            if state is None:
+                connection.execute(drift.insert().values(product=found.product, state=watch))
+            else:
+                connection.execute(drift.update().where(mine).values(state=watch))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
