@@ -359,7 +359,7 @@ def test_untrained_detectors_and_other_sizes_are_refused(name: str) -> None:
         detector.predict(torch.zeros(1, 3, 96, SIZE, dtype=torch.uint8))
 
 
-@pytest.mark.parametrize(("base", "most"), [(Detector, 15), (Strategy, 17)])
+@pytest.mark.parametrize(("base", "most"), [(Detector, 15), (Strategy, 20)])  # three say where thresholds come from
 def test_the_interfaces_stay_small(base: type, most: int) -> None:
     own = {name for name in vars(base) if not name.startswith("_")} - {"stats", "kept"}
     assert len(own) <= most, own
