@@ -139,7 +139,7 @@ class Strategy(nn.Module):
         if not folds or self.predicts_out_of_fold:
             return []
         if self.budget.patience is not None:
-            raise ContinuadError("cross-fitting leaves no val images to stop early by; leave patience unset")
+            raise ContinuadError("cross-fitting leaves no val images to stop early by; leave the option patience unset")
         good = task.all_good()
         if len(good) < 2:
             return []
@@ -257,7 +257,9 @@ def folds_of(thresholds_from: str) -> int:
     if thresholds_from in ("train", "val"):
         return 0
     if kind != "crossfit" or not number.isdecimal() or int(number) < 2:
-        raise ContinuadError(f"thresholds from '{thresholds_from}'? use train, val or crossfit:N with N of 2 or more")
+        raise ContinuadError(
+            f"thresholds from '{thresholds_from}' are not known; use train, val or crossfit:N with N of 2 or more"
+        )
     return int(number)
 
 

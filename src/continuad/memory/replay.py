@@ -59,8 +59,8 @@ class Memory(nn.Module):
         return len(self.store["task"]) if "task" in self.store else 0
 
     def add(self, task: Task) -> None:
-        """Take the task's share in, in place of what there is of it. What is fixed is never exceeded: the others'
-        shares shrink."""
+        """Keep exemplars of the task, in place of those it had. The budget is never exceeded: the other tasks' shares
+        shrink."""
         files, serves = self._offer(task)
         rows = [(t, *self._rows(self.store["task"] == t)) for t in self.known() if t != task.index]
         rows = sorted([*rows, (task.index, files, serves)], key=lambda row: row[0])

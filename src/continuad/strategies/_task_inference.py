@@ -41,7 +41,7 @@ class TaskInferring(Strategy):
     ):
         super().__init__(detector, seed)
         if reject is not None and not 0 <= reject < 1:
-            raise ContinuadError(f"reject={reject} must be a share of good images in [0, 1), or None to reject nothing")
+            raise ContinuadError(f"reject={reject} must be a share of good images in [0, 1)")
         self.backbone, self.reject = BackboneSpec.of(backbone), reject
         shared = detector.embedder() if isinstance(detector, Embeds) else None
         self.pooled = PooledTaskInference(self.backbone, shared, REJECT if reject is None else reject)
