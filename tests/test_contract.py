@@ -159,7 +159,7 @@ def meets(strategy: str) -> str:
     return next(d for d in (EXTERNAL, "padim", "fastflow") if not strategies()[strategy].refuses(kind_of(d)))
 
 
-TOGETHER = [("padim", "pertask"), ("padim", "pertask:reject=2.0"), ("fastflow", "packnet"), ("fastflow", "adapters")]
+TOGETHER = [("padim", "pertask"), ("padim", "pertask:reject=0.5"), ("fastflow", "packnet"), ("fastflow", "adapters")]
 """Detector and task inference share a backbone, or snapshots hold a normalising flow."""
 
 
@@ -296,7 +296,8 @@ def test_a_strategy_comes_out_of_pickle_as_it_went_in(detector: str, strategy: s
             assert torch.equal(said.score, found.score)
         assert [again.thresholds(t) for t in (None, 0, 1)] == [model.thresholds(t) for t in (None, 0, 1)]
         assert (again.tasks, again.budget, settings(again)) == (model.tasks, model.budget, settings(model))
-        assert footprint(again) == footprint(model)
+        # pickle gives each of two views of the same few numbers a storage of its own
+        assert footprint(again) == pytest.approx(footprint(model), abs=100 / MEGABYTE)
 
 
 REFUSE_ALONE = ("multitask",)  # must be shown the earlier tasks again
@@ -359,7 +360,7 @@ def test_untrained_detectors_and_other_sizes_are_refused(name: str) -> None:
         detector.predict(torch.zeros(1, 3, 96, SIZE, dtype=torch.uint8))
 
 
-@pytest.mark.parametrize(("base", "most"), [(Detector, 15), (Strategy, 17)])
+@pytest.mark.parametrize(("base", "most"), [(Detector, 15), (Strategy, 20)])  # three say where thresholds come from
 def test_the_interfaces_stay_small(base: type, most: int) -> None:
     own = {name for name in vars(base) if not name.startswith("_")} - {"stats", "kept"}
     assert len(own) <= most, own

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,25 @@ def test_texts_and_names_use_the_fields_words(name: str) -> None:
 def test_words_are_found_in_identifiers() -> None:
     found = OTHER.findall(words_of("class ExpertRouter: held_out = test_all_is_told()  # BL_109, always, gold"))
     assert found == ["expert", "router", "held out", "told", "bl 109"]
+
+
+def messages() -> Iterator[tuple[str, str]]:
+    """The source of every error's and every note's text in the package, by file and line."""
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called.endswith(("Error", "Diverged", "Image", "_log.warning", "log.warning")):
+                assert isinstance(node, ast.Call)
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", " ".join(map(ast.unparse, node.args))
+
+
+FROM_PYTHON = ("images are a {type(images)", "give a class derived from continuad")
+"""Messages that only a caller in Python, or the author of a class, can meet."""
+
+
+def test_messages_name_options_and_no_python() -> None:
+    """A reader of the command line knows no classes, calls and None."""
+    python = re.compile(r"__name__|=(True|False|None)\b|\bNone\b|load_model\(|\(\.\.\.")
+    found = [(place, text) for place, text in messages() if python.search(text)]
+    assert not [(place, text) for place, text in found if not any(known in text for known in FROM_PYTHON)]
+    assert len(list(messages())) > 150

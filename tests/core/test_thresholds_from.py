@@ -15,7 +15,7 @@ from continuad.core.detector import Detector
 from continuad.core.fit import Budget
 from continuad.core.strategy import Strategy, folds_of
 from continuad.core.thresholds import DefectArea, FalseAlarmRate
-from continuad.core.types import Chosen, ImageSet, Prediction, Rows, Task
+from continuad.core.types import Chosen, Images, ImageSet, Prediction, Task
 from continuad.detectors.padim import Padim
 from continuad.detectors.patchcore import PatchCore
 from continuad.detectors.spade import Spade
@@ -26,7 +26,7 @@ from continuad.strategies.replay import Replay
 TASKS = stream()
 
 
-def all_at_once(images: Rows) -> Tensor:
+def all_at_once(images: Images) -> Tensor:
     return next(in_order(images, len(images))).image
 
 
@@ -182,7 +182,7 @@ def test_how_many_folds_are_asked_for(text: str, folds: int) -> None:
     "text", ["", "test", "crossfit", "crossfit:1", "crossfit:-2", "crossfit:x", "trainval", "val:3"]
 )
 def test_what_thresholds_cannot_come_from_is_refused(text: str) -> None:
-    with pytest.raises(ContinuadError, match=f"thresholds from '{text}'\\? use train, val or crossfit:N"):
+    with pytest.raises(ContinuadError, match=f"thresholds from '{text}' are not known; use train, val or crossfit:N"):
         folds_of(text)
     strategy = Naive(ToyAutoencoder())
     strategy.thresholds_from = text

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from toys import ToyAutoencoder, images_of, stream
 
-from continuad.core.batches import Images
 from continuad.core.strategy import Strategy
-from continuad.core.types import Prediction, Rows, Task
+from continuad.core.types import Images, Prediction, Task
 from continuad.errors import ContinuadError
 from continuad.strategies.combined import Combined
 from continuad.strategies.naive import Naive
@@ -40,7 +39,7 @@ class Part(Naive):
     def after(self, task: Task) -> None:
         called.append(f"after {self.name} {task.name}")
 
-    def _val_predictions(self, val: Mapping[int, Rows]) -> dict[int, Iterable[Prediction]]:
+    def _val_predictions(self, val: Mapping[int, Images]) -> dict[int, Iterable[Prediction]]:
         found = super()._val_predictions(val)
         found[7 if self.name == "a" else 8] = []
         return found
@@ -54,7 +53,7 @@ class Replaying(Part):
     def data(self, task: Task) -> tuple[Images, Images | None]:
         return task.train, self.old
 
-    def val(self, task: Task) -> dict[int, Rows]:
+    def val(self, task: Task) -> dict[int, Images]:
         return {task.index: task.val, 5: self.old}
 
 

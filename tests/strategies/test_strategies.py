@@ -17,7 +17,7 @@ from continuad.core.fit import Budget
 from continuad.core.footprint import MEGABYTE, footprint
 from continuad.core.strategy import Strategy
 from continuad.core.thresholds import Thresholds
-from continuad.core.types import Prediction, Rows, Task
+from continuad.core.types import Images, Prediction, Task
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
 from continuad.strategies.accumulate import Accumulate
@@ -256,11 +256,11 @@ def test_multitask_counts_tasks_that_were_passed_over_to_the_one_it_learns() -> 
     assert strategy.thresholds(2) == strategy.thresholds()
 
 
-def all_at_once(images: Rows) -> Tensor:
+def all_at_once(images: Images) -> Tensor:
     return images.__getitems__(list(range(len(images)))).image
 
 
-def highest(strategy: Strategy, images: Rows, *, out_of_fold: bool = True) -> Thresholds:
+def highest(strategy: Strategy, images: Images, *, out_of_fold: bool = True) -> Thresholds:
     """With so few images: mean of the maps, the pixel value that 0.1 % exceed, the highest score, and 1 in n + 1."""
     found = strategy.predict(all_at_once(images), out_of_fold=out_of_fold)
     pixel = np.quantile(found.map, 0.999, method="higher")

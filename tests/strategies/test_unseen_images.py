@@ -14,7 +14,7 @@ from toys import stream
 from continuad.core.batches import in_order
 from continuad.core.detector import owners_of
 from continuad.core.strategy import Strategy
-from continuad.core.types import ImageSet, Rows, Task
+from continuad.core.types import Images, ImageSet, Task
 from continuad.detectors.padim import Padim
 from continuad.memory.codec import Coding
 from continuad.models.registry import strategies
@@ -88,7 +88,7 @@ class Spy:
         return self.step(images)
 
 
-def owners(images: Rows) -> set[int]:
+def owners(images: Images) -> set[int]:
     return set(owners_of(next(in_order(images, len(images))).image).tolist())
 
 

@@ -13,7 +13,7 @@ import torch
 from continuad.core.batches import in_order
 from continuad.core.strategy import InfersTask, Strategy
 from continuad.core.thresholds import standardise
-from continuad.core.types import NONE, ImageSet, Rows, Task
+from continuad.core.types import NONE, Images, ImageSet, Task
 from continuad.metrics.image import f1_from_counts, image_metrics
 from continuad.metrics.pixel import pixel_metrics
 from continuad.vision.feature_cache import FeatureStore, remembering
@@ -108,7 +108,7 @@ def good_again(
     return values, _chosen(task, images, highest), kept
 
 
-def _chosen(task: Task, images: Rows, at: np.ndarray) -> ImageSet:
+def _chosen(task: Task, images: Images, at: np.ndarray) -> ImageSet:
     """Some of all a task's good images, or of its val images, as a set of their own."""
     learned = len(images) - len(task.val)  # before the val images there are those, or none
     parts = [task.val.subset([i - learned]) if i >= learned else task.train.subset([i]) for i in at.tolist()]
@@ -125,7 +125,7 @@ def _chosen(task: Task, images: Rows, at: np.ndarray) -> ImageSet:
 
 
 def _predictions(
-    strategy: Strategy, images: Rows, given: int | None, store: FeatureStore | None, *, out_of_fold: bool = False
+    strategy: Strategy, images: Images, given: int | None, store: FeatureStore | None, *, out_of_fold: bool = False
 ) -> Outcome:
     """Scores, maps and inferred tasks, if any; no verdicts yet."""
     scores = np.empty(len(images), np.float32)

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from continuad.core.types import Batch
-
-
-class Images(Protocol):
-    """What a loop needs of a data set: its length and several items at once."""
-
-    def __len__(self) -> int: ...
-
-    def __getitems__(self, indices: list[int]) -> Batch: ...
+from continuad.core.types import Batch, Images
 
 
 def in_order(images: Images, batch_size: int) -> Iterator[Batch]:

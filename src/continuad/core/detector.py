@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from continuad.core.state import Policy, Stats
-from continuad.core.types import Prediction
+from continuad.core.types import Levels, Prediction
 from continuad.errors import ContinuadError
 
 TRAINED = "trained"  # the entry of `stats` that `fit` sets when a task has been learned
@@ -161,23 +161,23 @@ def check_size(detector: Detector, images: Tensor) -> None:
 class Embeds(Protocol):
     """A detector that sees an image through a frozen backbone alone.
 
-    What the backbone answers (the levels: (B, C, h, w) each) can be computed once, kept, and passed on: to task
-    inference, to several task snapshots, to latent replay.
+    What the backbone answers (`Levels`) can be computed once, kept, and passed on: to task inference, to several task
+    snapshots, to latent replay.
     """
 
     def embedder(self) -> nn.Module:
         """The frozen network behind `embed`. Whoever has the very same may pass its levels on."""
 
-    def embed(self, images: Tensor) -> list[Tensor]:
+    def embed(self, images: Tensor) -> Levels:
         """The backbone's levels for uint8 images (B, 3, H, W)."""
 
-    def step_on(self, levels: list[Tensor]) -> Tensor | None:
+    def step_on(self, levels: Levels) -> Tensor | None:
         """`Detector.step` on levels."""
 
-    def predict_on(self, levels: list[Tensor]) -> Prediction:
+    def predict_on(self, levels: Levels) -> Prediction:
         """`Detector.predict` on levels."""
 
-    def calibrate_on(self, levels: Iterable[list[Tensor]]) -> None:
+    def calibrate_on(self, levels: Iterable[Levels]) -> None:
         """`Detector.calibrate` on the levels of batches of good val images."""
 
 

@@ -11,11 +11,12 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from continuad.core.batches import Images, in_order, one_pass, steps_of
+from continuad.core.batches import in_order, one_pass, steps_of
 from continuad.core.checkpoint import Checkpoint, Half
 from continuad.core.detector import TRAINED, Detector, validation_loss_of
 from continuad.core.footprint import held_bytes
 from continuad.core.state import Policy, Stats
+from continuad.core.types import Images
 from continuad.errors import ContinuadError, Diverged
 
 Progress = Callable[[int, int], None]

@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from continuad.core.batches import Images, in_order
+from continuad.core.batches import in_order
 from continuad.core.calibration import Calibration
 from continuad.core.checkpoint import Checkpoint
 from continuad.core.detector import Detector, OutOfFold, ask
@@ -19,7 +19,7 @@ from continuad.core.fit import Budget, Progress, TaskImages, fit, seed_of
 from continuad.core.footprint import held_bytes
 from continuad.core.state import Policy, Stats
 from continuad.core.thresholds import Thresholds
-from continuad.core.types import Chosen, ImageSet, Joined, LearnedTask, Prediction, Rows, Task
+from continuad.core.types import Chosen, Images, ImageSet, Joined, LearnedTask, Prediction, Task
 from continuad.core.undo import Before
 from continuad.errors import ContinuadError
 
@@ -139,7 +139,7 @@ class Strategy(nn.Module):
         if not folds or self.predicts_out_of_fold:
             return []
         if self.budget.patience is not None:
-            raise ContinuadError("cross-fitting leaves no val images to stop early by; leave patience unset")
+            raise ContinuadError("cross-fitting leaves no val images to stop early by; leave the option patience unset")
         good = task.all_good()
         if len(good) < 2:
             return []
@@ -164,16 +164,16 @@ class Strategy(nn.Module):
         """New images, and replayed ones if any."""
         return task.train, None
 
-    def val(self, task: Task) -> dict[int, Rows]:
+    def val(self, task: Task) -> dict[int, Images]:
         """Good val images: of the task, and of those earlier ones that there are images of."""
         return {task.index: task.val}
 
-    def _val_predictions(self, val: Mapping[int, Rows]) -> dict[int, Iterable[Prediction]]:
+    def _val_predictions(self, val: Mapping[int, Images]) -> dict[int, Iterable[Prediction]]:
         """The detector's predictions, raw and as it is now, of val images by task: those given, and any other that
         the strategy has something to predict for."""
         return {task: self._predictions(images) for task, images in val.items()}
 
-    def _predictions(self, images: Rows) -> Iterator[Prediction]:
+    def _predictions(self, images: Images) -> Iterator[Prediction]:
         for batch in in_order(images, self.detector.batch_size):
             yield ask(self.detector, batch.image.to(self.detector.device), self.predicts_out_of_fold)
 
@@ -257,7 +257,9 @@ def folds_of(thresholds_from: str) -> int:
     if thresholds_from in ("train", "val"):
         return 0
     if kind != "crossfit" or not number.isdecimal() or int(number) < 2:
-        raise ContinuadError(f"thresholds from '{thresholds_from}'? use train, val or crossfit:N with N of 2 or more")
+        raise ContinuadError(
+            f"thresholds from '{thresholds_from}' are not known; use train, val or crossfit:N with N of 2 or more"
+        )
     return int(number)
 
 

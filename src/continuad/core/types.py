@@ -35,6 +35,10 @@ class Batch(NamedTuple):
         return cls(images, no[:, None, None].expand(-1, *images.shape[-2:]), no)
 
 
+Levels = list[Tensor]
+"""What a frozen backbone answers to B images: feature maps (B, C, h, w), the finest first."""
+
+
 class Prediction(NamedTuple):
     """A detector's answer; higher is more anomalous.
 
@@ -103,21 +107,19 @@ class ImageSet(Dataset[Batch]):
         )
 
 
-class Rows(Protocol):
-    """A number of images, to be had by their indices, one or several at once."""
+class Images(Protocol):
+    """A number of images that are had by their places, several at once."""
 
     def __len__(self) -> int: ...
 
     def __getitems__(self, indices: list[int]) -> Batch: ...
-
-    def __getitem__(self, index: int, /) -> Batch: ...
 
 
 @dataclass(frozen=True, eq=False)
 class Joined(Dataset[Batch]):
     """Several sets of images read as one, without copying their pixels."""
 
-    parts: tuple[Rows, ...]
+    parts: tuple[Images, ...]
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
@@ -130,22 +132,24 @@ class Joined(Dataset[Batch]):
         """Several images at once, in the order asked for."""
         ends = np.cumsum([len(part) for part in self.parts])
         owner = np.searchsorted(ends, indices, side="right")
-        rows = [self.parts[o][i - int(ends[o]) + len(self.parts[o])] for o, i in zip(owner, indices, strict=True)]
-        return Batch(*(torch.stack(column) for column in zip(*rows, strict=True)))
+        places = [i - int(ends[o]) + len(self.parts[o]) for o, i in zip(owner, indices, strict=True)]
+        rows = [self.parts[o].__getitems__([place]) for o, place in zip(owner, places, strict=True)]
+        return Batch(*(torch.cat(column) for column in zip(*rows, strict=True)))
 
 
 @dataclass(frozen=True, eq=False)
 class Chosen(Dataset[Batch]):
     """Some images of a set by their places, without copying their pixels."""
 
-    images: Rows
+    images: Images
     places: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, index: int) -> Batch:
-        return self.images[self.places[index]]
+        one = self.__getitems__([index])
+        return Batch(one.image[0], one.mask[0], one.label[0])
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Several images at once, in the order asked for."""
@@ -178,7 +182,7 @@ class Task:
         """Whether every good image is learned from and sets thresholds, too, predicted out of fold."""
         return self.val is self.train
 
-    def all_good(self) -> Rows:
+    def all_good(self) -> Images:
         """Its train and val images, each once."""
         return self.train if self.all_in_one else Joined((self.train, self.val))
 

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from continuad.core.detector import Detector, check_trained, owners_of
-from continuad.core.types import Prediction
+from continuad.core.types import Levels, Prediction
 from continuad.vision.backbones import AnyBackbone, Backbone, BackboneSpec, load_backbone
-
-Levels = list[Tensor]
 
 
 class FrozenFeatures(Detector):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from continuad.core.state import Policy
-from continuad.core.types import Prediction
-from continuad.detectors._frozen_features import FrozenFeatures, Levels
+from continuad.core.types import Levels, Prediction
+from continuad.detectors._frozen_features import FrozenFeatures
 from continuad.errors import ContinuadError
 from continuad.vision.anomaly_map import side_by_side, upsample_and_smooth
 from continuad.vision.backbones import DEFAULT, AnyBackbone

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from continuad.core.types import Prediction
+from continuad.core.types import Levels, Prediction
 from continuad.detectors._flows import without_closures
-from continuad.detectors._frozen_features import FrozenFeatures, Levels
+from continuad.detectors._frozen_features import FrozenFeatures
 from continuad.errors import ContinuadError
 from continuad.vision.backbones import DEFAULT, AnyBackbone
 

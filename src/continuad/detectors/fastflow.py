@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from continuad.core.types import Prediction
+from continuad.core.types import Levels, Prediction
 from continuad.detectors._flows import without_closures
-from continuad.detectors._frozen_features import FrozenFeatures, Levels
+from continuad.detectors._frozen_features import FrozenFeatures
 from continuad.errors import ContinuadError
 from continuad.vision.anomaly_map import upsample_and_smooth
 from continuad.vision.backbones import DEFAULT, AnyBackbone

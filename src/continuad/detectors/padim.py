@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from continuad.core.state import Policy, fold_in
-from continuad.core.types import Prediction
-from continuad.detectors._frozen_features import FeatureStatistics, Levels
+from continuad.core.types import Levels, Prediction
+from continuad.detectors._frozen_features import FeatureStatistics
 from continuad.errors import ContinuadError
 from continuad.vision.anomaly_map import upsample_and_smooth
 from continuad.vision.backbones import DEFAULT, AnyBackbone

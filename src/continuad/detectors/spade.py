@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from continuad.core.state import Policy
-from continuad.core.types import Prediction
-from continuad.detectors._frozen_features import FeatureStatistics, Levels
+from continuad.core.types import Levels, Prediction
+from continuad.detectors._frozen_features import FeatureStatistics
 from continuad.errors import ContinuadError
 from continuad.memory.bank import bank_shares, with_share
 from continuad.memory.coreset import greedy_coreset

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from continuad.core.footprint import MEGABYTE
 from continuad.core.state import HostStats
-from continuad.core.types import ImageSet, Rows, Task
+from continuad.core.types import Images, ImageSet, Task
 from continuad.errors import ContinuadError
 from continuad.memory.codec import CODINGS, CodedImages, Coding, encode
 
@@ -59,8 +59,8 @@ class Memory(nn.Module):
         return len(self.store["task"]) if "task" in self.store else 0
 
     def add(self, task: Task) -> None:
-        """Take the task's share in, in place of what there is of it. What is fixed is never exceeded: the others'
-        shares shrink."""
+        """Keep exemplars of the task, in place of those it had. The budget is never exceeded: the other tasks' shares
+        shrink."""
         files, serves = self._offer(task)
         rows = [(t, *self._rows(self.store["task"] == t)) for t in self.known() if t != task.index]
         rows = sorted([*rows, (task.index, files, serves)], key=lambda row: row[0])
@@ -87,7 +87,7 @@ class Memory(nn.Module):
         """The exemplars to train on, if there are any."""
         return self.part(val=False) if len(self) else None
 
-    def val_by_task(self, but: int) -> dict[int, Rows]:
+    def val_by_task(self, but: int) -> dict[int, Images]:
         """The val exemplars of each task that has any, but for one task."""
         parts = {t: self.part(val=True, task=t) for t in self.known() if t != but}
         return {t: part for t, part in parts.items() if len(part)}
@@ -158,7 +158,7 @@ class UniformMemory(Memory):
         stay, come = others & (old <= limit), (new <= limit).nonzero().flatten()
         learned, held = come < len(task.train), come >= (0 if task.all_in_one else len(task.train))
         files = self._rows(stay)[0] if len(self) else []
-        self._put(files + [encode(joined[i].image, self.coding) for i in come.tolist()])
+        self._put(files + [encode(joined.__getitems__([i]).image[0], self.coding) for i in come.tolist()])
         columns = {"key": new[come], "task": torch.full((len(come),), task.index)}
         columns |= {"train": learned, "val": held}
         for name, column in columns.items():

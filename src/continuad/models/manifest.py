@@ -1,4 +1,4 @@
-"""What a model's manifest must look like before anything in it is believed."""
+"""Check a model's manifest before anything in it is used: a file may be damaged, or made by somebody else."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from continuad.core.batches import Images
 from continuad.core.detector import Detector
 from continuad.core.state import Stats
+from continuad.core.types import Images
 from continuad.strategies._passes import Gradients, evaluating, gradients
 
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from continuad.core.batches import Images
 from continuad.core.detector import Detector
+from continuad.core.types import Images
 
 Gradients = dict[str, Tensor]
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from continuad.core.batches import Images
 from continuad.core.detector import Detector
 from continuad.core.strategy import Strategy
-from continuad.core.types import Rows, Task
+from continuad.core.types import Images, Task
 from continuad.memory.codec import Coding
 from continuad.memory.replay import Memory
 
@@ -30,7 +29,7 @@ class WithExemplars(Strategy):
         """New images and the exemplars to train on."""
         return task.train, self.memory.replayed()
 
-    def val(self, task: Task) -> dict[int, Rows]:
+    def val(self, task: Task) -> dict[int, Images]:
         """Val images of the task, and of those of which any are remembered."""
         return {task.index: task.val} | self.memory.val_by_task(but=task.index)
 

@@ -11,7 +11,7 @@ from continuad.core.batches import in_order
 from continuad.core.detector import Detector, Embeds, ask, check_size
 from continuad.core.strategy import Strategy
 from continuad.core.thresholds import Thresholds, standardise
-from continuad.core.types import NONE, Prediction, Task
+from continuad.core.types import NONE, Levels, Prediction, Task
 from continuad.errors import ContinuadError
 from continuad.strategies._pooled import REJECT, Nearest, PooledTaskInference, pooled
 from continuad.vision.backbones import DEFAULT, AnyBackbone, BackboneSpec
@@ -41,7 +41,7 @@ class TaskInferring(Strategy):
     ):
         super().__init__(detector, seed)
         if reject is not None and not 0 <= reject < 1:
-            raise ContinuadError(f"reject={reject} must be a share of good images in [0, 1), or None to reject nothing")
+            raise ContinuadError(f"reject={reject} must be a share of good images in [0, 1)")
         self.backbone, self.reject = BackboneSpec.of(backbone), reject
         shared = detector.embedder() if isinstance(detector, Embeds) else None
         self.pooled = PooledTaskInference(self.backbone, shared, REJECT if reject is None else reject)
@@ -97,19 +97,19 @@ class TaskInferring(Strategy):
             return found
         return found._replace(task=nearest.task.where(nearest.distance <= 1, NONE))
 
-    def _shared_levels(self, images: Tensor) -> list[Tensor] | None:
+    def _shared_levels(self, images: Tensor) -> Levels | None:
         """The backbone's answer, if it serves both the task inference and the detector."""
         detector = self.detector
         if isinstance(detector, Embeds) and detector.embedder() is self.pooled.pyramid:
             return detector.embed(images)
         return None
 
-    def _inferred(self, images: Tensor, levels: list[Tensor] | None) -> Nearest:
+    def _inferred(self, images: Tensor, levels: Levels | None) -> Nearest:
         """The task whose snapshot scores each image, and how far it lies from its nearest task."""
         features = self.pooled.embed(images) if levels is None else pooled(levels)
         return Nearest(*self.pooled(features))
 
-    def _by_task(self, images: Tensor, levels: list[Tensor] | None, tasks: Tensor, out_of_fold: bool) -> Prediction:
+    def _by_task(self, images: Tensor, levels: Levels | None, tasks: Tensor, out_of_fold: bool) -> Prediction:
         """Each image's prediction by the snapshot of its task (B,), on one scale."""
         score = torch.empty(len(images), device=images.device)
         anomaly_map = torch.empty(len(images), *images.shape[-2:], device=images.device)

@@ -20,9 +20,9 @@ from continuad.vision.backbones import DEFAULT, AnyBackbone
 
 
 class Adapters(TaskInferring):
-    """The first task learns all weights; they are the base, which no later task moves. A later task sees every matrix
+    """The first task learns all weights; they are the base, which no later task changes. A later task sees every matrix
     W of it as W + U V, with U of `rank` columns and V of `rank` rows, and learns those. U starts at 0, so a task
-    starts from the base. What a task was when it was learned, it stays, bit for bit.
+    starts from the base. What is predicted for a task stays as it was when the task was learned, bit for bit.
 
     A kernel is the matrix of its outputs by everything else. Where U and V would be no smaller than W (biases, batch
     normalisation, few channels) each task has its own copy. The task is inferred from pooled features, as in pertask.
@@ -62,7 +62,7 @@ class Adapters(TaskInferring):
                 adapter.restart(generator)
 
     def on_gradients(self) -> None:
-        """Let the optimiser pass over what is not this task's to move: it skips weights without a gradient."""
+        """Take the gradient from weights that this task may not change: the optimiser then skips them."""
         still = self.base if self.pooled.known() else self.added
         for name, weight in self.detector.weights().items():
             if name in still:

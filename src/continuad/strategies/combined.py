@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from continuad.core.batches import Images
 from continuad.core.detector import Detector
 from continuad.core.strategy import Strategy
-from continuad.core.types import Prediction, Rows, Task
+from continuad.core.types import Images, Prediction, Task
 from continuad.errors import ContinuadError
 
 UNSHARED = {"view": "see a stream", "before": "begin a task", "_predict": "predict", "thresholds": "set thresholds"}
@@ -50,12 +49,12 @@ class Combined(Strategy):
         """New images, and replayed ones of the part that has any."""
         return next((m for m in self._members() if _overrides(m, "data")), self._members()[0]).data(task)
 
-    def val(self, task: Task) -> dict[int, Rows]:
+    def val(self, task: Task) -> dict[int, Images]:
         """Of the part that remembers most val images."""
         offers = [member.val(task) for member in self._members()]
         return max(offers, key=lambda offer: sum(map(len, offer.values())))
 
-    def _val_predictions(self, val: Mapping[int, Rows]) -> dict[int, Iterable[Prediction]]:
+    def _val_predictions(self, val: Mapping[int, Images]) -> dict[int, Iterable[Prediction]]:
         """Of the val images given, and of every other task that a part keeps something of."""
         found: dict[int, Iterable[Prediction]] = {}
         for member in self._members():

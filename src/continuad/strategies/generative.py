@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from continuad.core.batches import Images, steps_of
+from continuad.core.batches import steps_of
 from continuad.core.detector import Detector
 from continuad.core.fit import seed_of
 from continuad.core.strategy import Strategy
-from continuad.core.types import Batch, Task
+from continuad.core.types import Batch, Images, Task
 from continuad.errors import ContinuadError
 from continuad.vision.reconstruction import Decoder, Encoder, check_width, variational_loss
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from continuad.core.batches import Images, in_order
+from continuad.core.batches import in_order
 from continuad.core.detector import Detector, Embeds
 from continuad.core.fit import seed_of
 from continuad.core.strategy import Strategy
-from continuad.core.types import Prediction, Rows, Task
+from continuad.core.types import Images, Levels, Prediction, Task
 from continuad.errors import ContinuadError
 from continuad.memory.replay import equal_shares
 
@@ -85,7 +85,7 @@ class Latent(Strategy):
         for name, level in self.kept.under(f"{part}/{task}/").items():
             self.kept[f"{part}/{task}/{name}"] = level[:most].clone()
 
-    def _val_predictions(self, val: Mapping[int, Rows]) -> dict[int, Iterable[Prediction]]:
+    def _val_predictions(self, val: Mapping[int, Images]) -> dict[int, Iterable[Prediction]]:
         """Of the val images given, and of the earlier tasks' kept val features."""
         earlier = (t for t in self._known() if t not in val)
         return super()._val_predictions(val) | {t: self._kept_predictions(t) for t in earlier}
@@ -93,7 +93,7 @@ class Latent(Strategy):
     def _kept_predictions(self, task: int) -> Iterator[Prediction]:
         yield self._embeds().predict_on(self._kept_val(task))
 
-    def _val_levels(self, task: Task) -> Iterator[list[Tensor]]:
+    def _val_levels(self, task: Task) -> Iterator[Levels]:
         """Levels of the task's val images, and those kept of the tasks before."""
         for batch in in_order(task.val, self.detector.batch_size):
             yield self._embeds().embed(batch.image.to(self.detector.device))
@@ -101,7 +101,7 @@ class Latent(Strategy):
             if earlier != task.index:
                 yield self._kept_val(earlier)
 
-    def _kept_val(self, task: int) -> list[Tensor]:
+    def _kept_val(self, task: int) -> Levels:
         return _whole(list(self.kept.under(f"val/{task}/").values()))
 
     def _embeds(self) -> Embeds:
@@ -115,6 +115,6 @@ class Latent(Strategy):
         return len(next(iter(self.kept.under(f"{part}/{task}/").values())))
 
 
-def _whole(levels: list[Tensor]) -> list[Tensor]:
+def _whole(levels: Levels) -> Levels:
     """In the precision that detectors compute in."""
     return [level.float() for level in levels]

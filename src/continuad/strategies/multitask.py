@@ -6,7 +6,7 @@ from typing import cast
 
 from continuad.core.detector import Detector
 from continuad.core.strategy import Strategy
-from continuad.core.types import ImageSet, Joined, Rows, Task
+from continuad.core.types import Images, ImageSet, Joined, Task
 from continuad.errors import ContinuadError
 from continuad.strategies._snapshots import Snapshots
 
@@ -38,11 +38,11 @@ class Multitask(Strategy):
         """Task t with the train and val images of tasks 0 to t."""
         return [_union(tuple(stream[: i + 1])) for i in range(len(stream))]
 
-    def val(self, task: Task) -> dict[int, Rows]:
+    def val(self, task: Task) -> dict[int, Images]:
         """The val images of tasks 0 to t of `view`, under the numbers that these tasks were learned with. Images of a
         task that was passed over are learned with this one and belong to it."""
         numbers = {known.name: known.index for known in self.tasks}
-        found: dict[int, list[Rows]] = {}
+        found: dict[int, list[Images]] = {}
         for part in _parts(task):
             images = part.all_good() if task.all_in_one else part.val
             found.setdefault(numbers.get(part.name, task.index), []).append(images)

@@ -20,7 +20,7 @@ class PackNet(TaskInferring):
     """A task learns with all weights that no task owns, beside the fixed ones of earlier tasks. At half of its steps
     the largest `share` of the free weights of every layer become its own; the others are set to 0 and wait for the
     next task. In the second half only its own weights learn on, without them. An image of a task is seen with the
-    weights of that task and those before it: what a task was when it was learned, it stays, bit for bit.
+    weights of that task and those before it, so what is predicted for it stays as it was, bit for bit.
 
     Owned are the weights of matrices and kernels. Biases, batch normalisation and statistics are few: each task has
     its own copies. The task is inferred from pooled features, as in pertask.
@@ -58,7 +58,9 @@ class PackNet(TaskInferring):
     @budget.setter
     def budget(self, budget: Budget) -> None:
         if budget.patience is not None:
-            raise ContinuadError("packnet prunes at half of the steps and cannot stop early; leave patience unset")
+            raise ContinuadError(
+                "packnet prunes at half of the steps and cannot stop early; leave the option patience unset"
+            )
         self._budget = budget
 
     def before(self, task: Task) -> None:

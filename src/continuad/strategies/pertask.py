@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from continuad.core.detector import Detector
-from continuad.core.types import Task
+from continuad.core.types import Levels, Task
 from continuad.errors import ContinuadError
 from continuad.strategies._pooled import REJECT, Nearest
 from continuad.strategies._snapshots import Snapshots
@@ -64,7 +64,7 @@ class PerTask(TaskInferring):
             return super()._inferred(images, None).task
         return self._lowest(images)
 
-    def _inferred(self, images: Tensor, levels: list[Tensor] | None) -> Nearest:
+    def _inferred(self, images: Tensor, levels: Levels | None) -> Nearest:
         found = super()._inferred(images, levels)
         return found if self.task_inference == "pooled" else found._replace(task=self._lowest(images))
 

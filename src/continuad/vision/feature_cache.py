@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 from torch import Tensor
 
-Levels = list[Tensor]
+from continuad.core.types import Levels
 
 
 class FeatureStore:
