@@ -210,7 +210,7 @@ def test_where_nothing_can_be_left_out_only_val_images_are_looked_at_again() -> 
     assert highest.paths[0].name == "39.png"
 
 
-def test_a_strategy_that_infers_tasks_is_not_told_whose_good_images_they_are() -> None:
+def test_a_strategy_that_infers_tasks_is_not_given_whose_good_images_they_are() -> None:
     strategy = taught(Inferring(Grey()), product(0, 0), product(1, 100))
     mistaken = Task(0, "p0", grey([0]), grey([100] * 9 + [150]), grey([]))
     values, _, outcome = good_again(strategy, mistaken, None, task_given=False)

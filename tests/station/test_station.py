@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SIZE, SMALL, picture, write
 from PIL import Image
+from station_parts import SIZE, SMALL, picture, write
 
 from continuad.errors import ContinuadError
 from continuad.station import Station
@@ -26,7 +26,7 @@ def answers(station: Station, parts: Path, product: str | None = None) -> list[t
     return [(one.verdict, one.score, one.map.tobytes()) for one in found]
 
 
-def test_good_parts_pass_defects_are_found_and_products_are_told_apart(line: Station, parts: Path) -> None:
+def test_good_parts_pass_defects_are_found_and_products_are_distinguished(line: Station, parts: Path) -> None:
     for kind in ("stripes", "squares"):
         assert verdicts(list(line.inspect(parts / "bad" / kind))) == [(kind, "defective")] * 3
         good = verdicts(list(line.inspect(parts / "more" / kind)))
@@ -118,10 +118,8 @@ def test_portions_equal_one_go_for_padim(tmp_path: Path, parts: Path) -> None:
     twice.update("stripes", parts / "more" / "stripes", tolerance=None)
     scores = [[one.score for one in station.inspect(parts / "bad" / "stripes", "stripes")] for station in (once, twice)]
     np.testing.assert_allclose(*scores, rtol=1e-3)
-    np.testing.assert_allclose(once.product("stripes").route.mean, twice.product("stripes").route.mean, rtol=1e-4)
-    np.testing.assert_allclose(
-        once.product("stripes").route.variance, twice.product("stripes").route.variance, rtol=1e-3
-    )
+    np.testing.assert_allclose(once.product("stripes").look.mean, twice.product("stripes").look.mean, rtol=1e-4)
+    np.testing.assert_allclose(once.product("stripes").look.variance, twice.product("stripes").look.variance, rtol=1e-3)
 
 
 def test_undo_restores_answers_bit_for_bit(line: Station, parts: Path) -> None:

@@ -17,10 +17,10 @@ from torch import Tensor
 from continuad.core.detector import OutOfFold, ask
 from continuad.files import replace_file, safe_name
 from continuad.station.blobs import digest_of
-from continuad.station.routing import Router
+from continuad.station.inference import ProductInference
 from continuad.station.tables import checks
 from continuad.station.taught import Taught
-from continuad.station.teach import route_features
+from continuad.station.teach import look_features
 
 BUDGET = 2 * 10**6  # bytes of good check pictures a product
 GOOD, DEFECTIVE = "good", "defective"
@@ -130,22 +130,22 @@ def compare(checks: Checks, before: Mapping[str, Taught], after: Sequence[Taught
         images, truth = checks.of(taught.name)
         if not len(images):
             continue
-        features, geometry = route_features(images), taught.record.geometry
-        routers = [
-            Router({one.name: one.route for one in products if one.record.geometry == geometry})
+        features, geometry = look_features(images), taught.record.geometry
+        inferences = [
+            ProductInference({one.name: one.look for one in products if one.record.geometry == geometry})
             for products in (before.values(), after)
         ]
         then = before.get(taught.name)
-        old = None if then is None else _outcome(then, images, features, routers[0])
-        found.append(_change(taught, truth, old, _outcome(taught, images, features, routers[1])))
+        old = None if then is None else _outcome(then, images, features, inferences[0])
+        found.append(_change(taught, truth, old, _outcome(taught, images, features, inferences[1])))
     return found
 
 
-def _outcome(taught: Taught, images: Tensor, features: Tensor, router: Router) -> Outcome:
+def _outcome(taught: Taught, images: Tensor, features: Tensor, inference: ProductInference) -> Outcome:
     detector = taught.detector()
     out_of_fold = isinstance(detector, OutOfFold)
     scores = np.concatenate([ask(detector, part, out_of_fold).score.numpy() for part in images.split(16)])
-    near = [row[0] for row in router.nearest(features)]
+    near = [row[0] for row in inference.nearest(features)]
     strayed = np.array([one.product != taught.name or one.distance > 1 for one in near])
     return Outcome(scores, scores > taught.thresholds().image, strayed)
 

@@ -39,7 +39,7 @@ class Watch:
     def add(self, taught: Taught, found: Inspection) -> None:
         """Take in a verdict on one of the product's pictures."""
         self.seen += 1
-        values = {"score": _by_rank(taught, found.score), "look": taught.route.unusual(found.features)}
+        values = {"score": _by_rank(taught, found.score), "look": taught.look.unusual(found.features)}
         for name, value in values.items():
             total = max(0.0, getattr(self, f"{name}_up") + float(np.clip(value, -MOST, MOST)) - SLACK)
             setattr(self, f"{name}_up", total)

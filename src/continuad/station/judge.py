@@ -16,10 +16,10 @@ from continuad.core.detector import Embeds
 from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
 from continuad.station.geometry import Geometry
+from continuad.station.inference import Near, ProductInference
 from continuad.station.pictures import Shot
-from continuad.station.routing import Near, Router
 from continuad.station.taught import Taught
-from continuad.station.teach import route_backbone
+from continuad.station.teach import look_backbone
 from continuad.strategies._pooled import pooled
 
 GOOD, DEFECTIVE, UNKNOWN = "good", "defective", "unknown"
@@ -72,7 +72,7 @@ class Inspection:
 
 @dataclass(frozen=True)
 class Looked:
-    """Pictures as the working images of one geometry, and what the route's backbone answers to them."""
+    """Pictures as the working images of one geometry, and what the shared backbone answers to them."""
 
     images: Tensor
     levels: list[Tensor]
@@ -90,8 +90,8 @@ class Judge:
         self.products = {taught.name: taught for taught in products}
         self.version = version
         geometries = dict.fromkeys(taught.record.geometry for taught in products)
-        self.routers = {
-            geometry: Router({one.name: one.route for one in products if one.record.geometry == geometry})
+        self.inferences = {
+            geometry: ProductInference({one.name: one.look for one in products if one.record.geometry == geometry})
             for geometry in geometries
         }
 
@@ -136,7 +136,9 @@ class Judge:
 
     def _some(self, shots: list[Shot], spent: list[float], given: Taught | None) -> list[Inspection]:
         began = time.perf_counter()
-        looked = {geometry: look(geometry, shots) for geometry in ([given.record.geometry] if given else self.routers)}
+        looked = {
+            geometry: look(geometry, shots) for geometry in ([given.record.geometry] if given else self.inferences)
+        }
         nearest = [()] * len(shots) if given else self._nearest(looked)
         taught = [given or self.products[near[0].product] for near in nearest]
         found: dict[int, tuple[Prediction, int]] = {}
@@ -154,15 +156,15 @@ class Judge:
 
     def _nearest(self, looked: Mapping[Geometry, Looked]) -> list[tuple[Near, ...]]:
         """The two nearest products of each picture, whatever their geometries."""
-        rows = [router.nearest(looked[geometry].features) for geometry, router in self.routers.items()]
+        rows = [inference.nearest(looked[geometry].features) for geometry, inference in self.inferences.items()]
         return [tuple(sorted(chain(*row), key=lambda near: near.distance)[:2]) for row in zip(*rows, strict=True)]
 
 
 def look(geometry: Geometry, shots: Sequence[Shot]) -> Looked:
-    """Pass pictures through the route's backbone."""
+    """Pass pictures through the shared backbone."""
     images = torch.from_numpy(np.stack([geometry.apply(shot.rgb) for shot in shots]))
     with torch.no_grad():
-        levels = route_backbone()(images)
+        levels = look_backbone()(images)
     return Looked(images, levels, pooled(levels))
 
 
@@ -178,10 +180,10 @@ def _timed(shots: Iterable[Shot]) -> Iterator[tuple[Shot, float]]:
 
 
 def _predict(taught: Taught, looked: Looked, at: list[int]) -> Prediction:
-    """A product's predictions of some of the pictures; where its backbone is the route's, no second pass is needed."""
+    """A product's predictions of some of the pictures, from what the shared backbone answers if it has the same."""
     detector = taught.detector()
     with torch.no_grad():
-        if isinstance(detector, Embeds) and route_backbone().answers_like(detector.embedder()):
+        if isinstance(detector, Embeds) and look_backbone().answers_like(detector.embedder()):
             return detector.predict_on([level[at] for level in looked.levels])
         return detector.predict(looked.images[at])
 

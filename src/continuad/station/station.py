@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import filelock
 import sqlalchemy as sa
 import torch
 
@@ -23,13 +19,12 @@ from continuad.station.drift import Watch, follow
 from continuad.station.geometry import Geometry
 from continuad.station.judge import UNKNOWN, Inspection, Judge
 from continuad.station.pictures import Pictures, Shot, each, shot
-from continuad.station.tables import drift, feedback, history, inspections, members, open_database, versions
+from continuad.station.tables import drift, feedback, inspections, open_database
 from continuad.station.taught import Record, Taught
 from continuad.station.teach import Progress
+from continuad.station.versions import Versions, now
 
-_log = logging.getLogger(__name__)
 DETECTOR = "patchcore"  # the default: its thresholds keep their promise, and a product takes a few megabytes
-WAIT = 10.0  # seconds that a writer waits for another
 
 
 class NotPromoted(ContinuadError):
@@ -65,6 +60,7 @@ class Station:
         self.folder = folder
         self.blobs = Blobs(folder / "blobs")
         self.engine = open_database(folder, database)
+        self.versions = Versions(folder, self.engine, self.blobs)
         self.checks = Checks(folder / "checks", self.engine)
         self._judge: Judge | None = None
 
@@ -131,9 +127,7 @@ class Station:
 
     def history(self) -> list[dict[str, Any]]:
         """What was asked of the station and what came of it, oldest first."""
-        with self.engine.connect() as connection:
-            rows = connection.execute(sa.select(history).order_by(history.c.id)).mappings()
-            return [dict(row) for row in rows]
+        return self.versions.history()
 
     def inspections(self, last: int | None = None) -> list[dict[str, Any]]:
         """The log of inspections, oldest first; the last ones alone where a number is given."""
@@ -145,8 +139,7 @@ class Station:
     @property
     def version(self) -> int:
         """The version in service; 0 before the first product."""
-        with self.engine.connect() as connection:
-            return self._head(connection)
+        return self.versions.head()
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
@@ -176,7 +169,7 @@ class Station:
         """
         folder = Path(folder).expanduser()
         name = name or folder.absolute().name
-        with self._writing():
+        with self.versions.writing():
             if name in self._current().products:
                 raise ContinuadError(
                     f"there is a product '{name}' already; add pictures to it with `continuad update`, or give "
@@ -207,7 +200,7 @@ class Station:
             ContinuadError: no such product, one that cannot be updated, or a folder that `check-data` refuses.
             NotPromoted: a product would get worse.
         """
-        with self._writing():
+        with self.versions.writing():
             known = self._current().taught(product)
             record = known.record
             good = teach.read_good(Path(folder).expanduser(), record.geometry, record.bits, max_pixels, progress)
@@ -239,7 +232,7 @@ class Station:
             ContinuadError: the picture cannot be read, or shows no known product and none is given.
             NotPromoted: a product would get worse.
         """
-        with self._writing():
+        with self.versions.writing():
             judge = self._current()
             one = shot(picture, 0, judge.bits(product), max_pixels)
             (before,) = judge.inspect([one], product)
@@ -264,7 +257,7 @@ class Station:
         """
         if (false_alarms is None) == (value is None):
             raise ContinuadError("give a rate of false alarms, or a value for the threshold")
-        with self._writing():
+        with self.versions.writing():
             known = self._current().taught(product)
             if false_alarms is not None:
                 known.calibration.thresholds(0, false_alarms)
@@ -275,7 +268,7 @@ class Station:
 
     def forget(self, product: str) -> None:
         """Take a product out of service and erase its check pictures. The others answer as before, bit for bit."""
-        with self._writing():
+        with self.versions.writing():
             self._current().taught(product)
             rest = [taught for taught in self.products() if taught.name != product]
             self._put_in_service("forget", product, rest, {}, None)
@@ -287,19 +280,9 @@ class Station:
         Raises:
             ContinuadError: there is none, or it lacks files.
         """
-        with self._writing(), self.engine.begin() as connection:
-            now = self._head(connection)
-            before = connection.scalar(sa.select(versions.c.before).where(versions.c.id == now)) if to is None else to
-            known = connection.scalar(sa.select(versions.c.id).where(versions.c.id == before))
-            if known is None:
-                raise ContinuadError(
-                    "there is no version before this one" if to is None else f"there is no version {to}; see `history`"
-                )
-            for blob in connection.scalars(sa.select(members.c.blob).where(members.c.version == known)):
-                self.blobs.get(blob)
-            self._write_history(connection, "undo", "", now, known, {})
-        self._judge = None
-        return int(known)
+        with self.versions.writing():
+            self._judge = None
+            return self.versions.go_back(to)
 
     # -- within ------------------------------------------------------------------------------------------------------
 
@@ -309,12 +292,10 @@ class Station:
 
     def _current(self) -> Judge:
         """The version in service, read anew when another one was put in its place."""
-        with self.engine.connect() as connection:
-            head = self._head(connection)
-            if self._judge is None or self._judge.version != head:
-                asked = sa.select(members).where(members.c.version == head).order_by(members.c.place)
-                rows = connection.execute(asked).mappings().all()
-                self._judge = Judge([self._load(row["product"], row["blob"], row["record"]) for row in rows], head)
+        head = self.versions.head()
+        if self._judge is None or self._judge.version != head:
+            rows = self.versions.members(head)
+            self._judge = Judge([self._load(row["product"], row["blob"], row["record"]) for row in rows], head)
         return self._judge
 
     def _load(self, name: str, blob: str, record: dict[str, Any]) -> Taught:
@@ -344,41 +325,19 @@ class Station:
         changes = compare(self.checks, self._current().products, products)
         report = report | {"changes": [change.plain() for change in changes]}
         worse = [change for change in changes if tolerance is not None and change.worse() > tolerance]
-        blobs = [taught.blob or self.blobs.put(taught.tensors()) for taught in products] if not worse else []
-        with self.engine.begin() as connection:
-            before = self._head(connection)
-            if worse:
-                row = {"at": _now(), "verb": verb, "product": product, "before": before or None, "after": None}
-                connection.execute(history.insert().values(**row, promoted=False, report=report))
         if worse:
+            self.versions.refuse(verb, product, report)
             raise NotPromoted(verb, product, worse)
-        with self.engine.begin() as connection:
-            made = versions.insert().values(made_at=_now(), verb=verb, product=product, before=before or None)
-            after = connection.execute(made.returning(versions.c.id)).scalar_one()
-            for place, (taught, blob) in enumerate(zip(products, blobs, strict=True)):
-                row = {"version": after, "product": taught.name, "place": place, "blob": blob}
-                connection.execute(members.insert().values(**row, record=taught.record.plain()))
-            self._write_history(connection, verb, product, before, after, report)
-
-    def _write_history(
-        self, connection: sa.Connection, verb: str, product: str, before: int, after: int, report: dict[str, Any]
-    ) -> None:
-        row = {"at": _now(), "verb": verb, "product": product, "before": before or None, "after": after}
-        connection.execute(history.insert().values(**row, promoted=True, report=report))
-
-    def _head(self, connection: sa.Connection) -> int:
-        """The version that was put in service last."""
-        promoted = sa.select(history.c.after).where(history.c.promoted).order_by(history.c.id.desc()).limit(1)
-        return int(connection.scalar(promoted) or 0)
+        self.versions.promote(verb, product, products, report)
 
     def _note_feedback(self, product: str, kind: str, content: str) -> None:
         with self.engine.begin() as connection:
-            row = {"at": _now(), "product": product, "kind": kind, "content": content}
+            row = {"at": now(), "product": product, "kind": kind, "content": content}
             connection.execute(feedback.insert().values(**row))
 
     def drift(self) -> list[dict[str, Any]]:
-        """For each product in service: `seen`, pictures inspected since it was put in service; its two sums; `alert`, at
-        which picture and in which value its pictures no longer looked as they did, or None. See `Watch`."""
+        """For each product in service: `seen`, pictures inspected since it was put in service; its two sums; `alert`,
+        at which picture and in which value its pictures no longer looked as they did, or None. See `Watch`."""
         with self.engine.connect() as connection:
             states = dict(connection.execute(sa.select(drift.c.product, drift.c.state)).tuples().all())
         watches = [(one.name, states.get(one.name), one.blob) for one in self.products()]
@@ -392,7 +351,7 @@ class Station:
         row |= {name: getattr(found, name) for name in ("confidence", "seconds", "version")}
         taught = self._current().taught(found.product)
         with self.engine.begin() as connection:
-            connection.execute(inspections.insert().values(at=_now(), **row))
+            connection.execute(inspections.insert().values(at=now(), **row))
             mine = drift.c.product == found.product
             state = connection.scalar(sa.select(drift.c.state).where(mine).with_for_update())
             watch = follow(state, taught, found).plain()
@@ -400,30 +359,6 @@ class Station:
                 connection.execute(drift.insert().values(product=found.product, state=watch))
             else:
                 connection.execute(drift.update().where(mine).values(state=watch))
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """One writer at a time; what an interrupted one has left behind is swept before the next begins."""
-        lock = filelock.FileLock(self.folder / "writing.lock", timeout=0)
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            _log.warning("another process is writing to %s; waiting up to %g seconds", self.folder, WAIT)
-            try:
-                lock.acquire(timeout=WAIT)
-            except filelock.Timeout:
-                raise ContinuadError(
-                    f"{self.folder}: another process is writing to this station; try again later"
-                ) from None
-        try:
-            self._sweep()
-            yield
-        finally:
-            lock.release()
-
-    def _sweep(self) -> None:
-        with self.engine.connect() as connection:
-            self.blobs.sweep(connection.scalars(sa.select(members.c.blob)))
 
 
 def _to_catch(taught: Taught, score: float) -> dict[str, Any]:
@@ -433,7 +368,3 @@ def _to_catch(taught: Taught, score: float) -> dict[str, Any]:
     good = taught.calibration.kept["0/images"]
     catching = score - 1e-3 * abs(score)  # in other company the same picture's score differs in the last digits
     return {"threshold": catching, "false_alarms": float((good > catching).float().mean())}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

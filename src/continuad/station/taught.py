@@ -16,7 +16,7 @@ from continuad.core.thresholds import Thresholds
 from continuad.models.registry import make_detector
 from continuad.station.blobs import prefixed, under
 from continuad.station.geometry import Geometry
-from continuad.station.routing import Route
+from continuad.station.inference import Look
 from continuad.strategies._snapshots import light_view
 
 OWN = 0  # the number a product's thresholds have in its calibration
@@ -62,7 +62,7 @@ class Taught:
 
     Attributes:
         name: the product's. record: see there. blob: name of the file that holds its tensors.
-        state: what its detector has learned. calibration: scores of its good pictures. route: what it looks like.
+        state: what its detector has learned. calibration: scores of its good pictures. look: what it looks like.
         seen: (N,) int64 `owners_of` the pictures that were learned.
     """
 
@@ -71,7 +71,7 @@ class Taught:
     blob: str
     state: dict[str, Tensor]
     calibration: Calibration
-    route: Route
+    look: Look
     seen: Tensor
     _made: list[Detector] = field(default_factory=list, repr=False, compare=False)
 
@@ -81,8 +81,8 @@ class Taught:
         calibration = Calibration()
         for key, value in under(tensors, "calibration/").items():
             calibration.kept[key] = value
-        route = Route(**under(tensors, "route/"))
-        return cls(name, record, blob, under(tensors, "detector/"), calibration, route, tensors["seen"])
+        look = Look(**under(tensors, "look/"))
+        return cls(name, record, blob, under(tensors, "detector/"), calibration, look, tensors["seen"])
 
     def tensors(self) -> dict[str, Tensor]:
         """What its file holds."""
@@ -90,7 +90,7 @@ class Taught:
         return (
             prefixed("detector/", self.state)
             | prefixed("calibration/", kept)
-            | prefixed("route/", self.route._asdict())
+            | prefixed("look/", self.look._asdict())
             | {"seen": self.seen}
         )
 

@@ -22,13 +22,13 @@ from continuad.data.splits import val_split
 from continuad.errors import ContinuadError
 from continuad.models.registry import make_strategy
 from continuad.station.geometry import Geometry
-from continuad.station.routing import Route
+from continuad.station.inference import Look
 from continuad.station.taught import OWN, Record, Taught
 from continuad.strategies._pooled import pooled
 from continuad.vision.backbones import DEFAULT, Backbone, load_backbone
 
 Progress = Callable[[str, int, int], None]
-ROUTE_STRIDES = (8, 16)  # PatchCore's, so that one pass serves both
+LOOK_STRIDES = (8, 16)  # PatchCore's, so that one pass serves both
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +104,9 @@ def learn(name: str, good: Good, record: Record, progress: Progress | None = Non
     """
     strategy = make_strategy("naive", record.make())
     strategy.learn(good.task(name, OWN), _say(name, progress))
-    route = Route.learn(route_features(torch.from_numpy(good.images)))
+    look = Look.learn(look_features(torch.from_numpy(good.images)))
     kept = strategy.calibration
-    return Taught(name, record, "", strategy.detector.learned(), kept, route, good.owners())
+    return Taught(name, record, "", strategy.detector.learned(), kept, look, good.owners())
 
 
 def update(known: Taught, good: Good, progress: Progress | None = None) -> Taught:
@@ -131,11 +131,11 @@ def update(known: Taught, good: Good, progress: Progress | None = None) -> Taugh
     strategy = make_strategy("accumulate", detector)
     strategy.tasks = [LearnedTask(OWN, known.name, known.record.bits)]
     strategy.learn(new.task(f"{known.name}, further", OWN + 1), _say(known.name, progress))
-    route = known.route.with_more(route_features(torch.from_numpy(new.images)))
+    look = known.look.with_more(look_features(torch.from_numpy(new.images)))
     record = replace(known.record, images=known.record.images + len(new.images))
     calibration = _joined(known.calibration, strategy.calibration)
     seen = torch.cat([known.seen, new.owners()])
-    return Taught(known.name, record, "", strategy.detector.learned(), calibration, route, seen)
+    return Taught(known.name, record, "", strategy.detector.learned(), calibration, look, seen)
 
 
 def accept(known: Taught, image: Tensor) -> Taught:
@@ -152,9 +152,9 @@ def accept(known: Taught, image: Tensor) -> Taught:
         return known.with_record(value=max(score, known.thresholds().image))
     ordinary = known.calibration.kept[f"{OWN}/images"].median()
     detector.accept(images, owners, float(ordinary))
-    route, seen = known.route.with_more(route_features(images)), torch.cat([known.seen, owners])
+    look, seen = known.look.with_more(look_features(images)), torch.cat([known.seen, owners])
     record = replace(known.record, images=known.record.images + 1)
-    return Taught(known.name, record, "", detector.learned(), known.calibration, route, seen)
+    return Taught(known.name, record, "", detector.learned(), known.calibration, look, seen)
 
 
 def _joined(old: Calibration, new: Calibration) -> Calibration:
@@ -169,16 +169,16 @@ def _joined(old: Calibration, new: Calibration) -> Calibration:
     return found
 
 
-def route_features(images: Tensor) -> Tensor:
-    """Pooled features (N, C) of uint8 images (N, 3, H, W), by which products are told apart."""
+def look_features(images: Tensor) -> Tensor:
+    """Pooled features (N, C) of uint8 images (N, 3, H, W), by which products are distinguished."""
     with torch.no_grad():
-        return torch.cat([pooled(route_backbone()(part)) for part in images.split(16)])
+        return torch.cat([pooled(look_backbone()(part)) for part in images.split(16)])
 
 
 @cache
-def route_backbone() -> Backbone:
-    """The frozen network whose pooled features tell products apart."""
-    return load_backbone(DEFAULT, ROUTE_STRIDES)
+def look_backbone() -> Backbone:
+    """The frozen network whose pooled features distinguish products."""
+    return load_backbone(DEFAULT, LOOK_STRIDES)
 
 
 def _say(name: str, progress: Progress | None) -> Callable[[int, int], None] | None:

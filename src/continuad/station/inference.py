@@ -22,7 +22,7 @@ SHARED = 0.1  # share of the mean variance in every channel's: few pictures do n
 class Near(NamedTuple):
     """A product and how far a picture lies from it, where 1 is as far as its pictures may lie.
 
-    That is the product's reach (`Route.reach`), or a difference of `ALIKE`, whichever is the farther: where all good
+    That is the product's reach (`Look.reach`), or a difference of `ALIKE`, whichever is the farther: where all good
     pictures are nearly the same, a defect lies far beyond the reach and is still no other product.
     """
 
@@ -30,7 +30,7 @@ class Near(NamedTuple):
     distance: float
 
 
-class Route(NamedTuple):
+class Look(NamedTuple):
     """What a product's pictures look like.
 
     Attributes:
@@ -48,23 +48,23 @@ class Route(NamedTuple):
     usual: Tensor
 
     @classmethod
-    def learn(cls, features: Tensor) -> Route:
+    def learn(cls, features: Tensor) -> Look:
         """From the pooled features (N, C) of all good pictures."""
         z = features.double()
         moments = z.mean(0).float(), z.var(0, correction=0).float()
-        route = cls(*moments, features, torch.tensor(len(z)), torch.zeros(2))
-        apart = route._apart(features) * len(z) / max(1, len(z) - 1)
+        look = cls(*moments, features, torch.tensor(len(z)), torch.zeros(2))
+        apart = look._apart(features) * len(z) / max(1, len(z) - 1)
         usual = torch.stack([apart.median(), 1.4826 * (apart - apart.median()).abs().median()])
-        return route._replace(farthest=route._far(features), usual=usual)
+        return look._replace(farthest=look._far(features), usual=usual)
 
-    def with_more(self, features: Tensor) -> Route:
+    def with_more(self, features: Tensor) -> Look:
         """With further good pictures (N, C)."""
-        more, n, m = Route.learn(features), float(self.images), len(features)
+        more, n, m = Look.learn(features), float(self.images), len(features)
         share, shift = m / (n + m), more.mean - self.mean
         variance = (1 - share) * self.variance + share * more.variance + share * (1 - share) * shift.square()
         usual = (1 - share) * self.usual + share * more.usual if m > 1 else self.usual
-        route = Route(self.mean + share * shift, variance, self.farthest, self.images + m, usual)
-        return route._replace(farthest=route._far(torch.cat([self.farthest, features])))
+        look = Look(self.mean + share * shift, variance, self.farthest, self.images + m, usual)
+        return look._replace(farthest=look._far(torch.cat([self.farthest, features])))
 
     def deviation(self) -> Tensor:
         """(C,) by which features are divided before they are compared."""
@@ -90,18 +90,18 @@ class Route(NamedTuple):
         return features[self._apart(features).argsort(descending=True)[:FARTHEST]]
 
 
-class Router:
+class ProductInference:
     """All products of a version.
 
     Args:
-        routes: by product, in the order they were taught.
+        looks: by product, in the order they were taught.
     """
 
-    def __init__(self, routes: Mapping[str, Route]):
-        self.products = list(routes)
-        if routes:
-            self._means = torch.stack([route.mean for route in routes.values()])
-            self._scales = torch.stack([route.deviation() * route.reach() for route in routes.values()])
+    def __init__(self, looks: Mapping[str, Look]):
+        self.products = list(looks)
+        if looks:
+            self._means = torch.stack([look.mean for look in looks.values()])
+            self._scales = torch.stack([look.deviation() * look.reach() for look in looks.values()])
             self._alike = ALIKE * self._means.norm(dim=1)
 
     def nearest(self, features: Tensor) -> list[Sequence[Near]]:

@@ -1,0 +1,125 @@
+"""Versions of a station: made whole, put in service in one transaction, gone back to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+import sqlalchemy as sa
+
+from continuad.errors import ContinuadError
+from continuad.station.blobs import Blobs
+from continuad.station.tables import history, members, versions
+from continuad.station.taught import Taught
+
+WAIT = 10.0  # seconds that a writer waits for another
+_log = logging.getLogger(__name__)
+
+
+class Versions:
+    """What was in service when.
+
+    Args:
+        folder: the station's. engine: its database. blobs: its files.
+    """
+
+    def __init__(self, folder: Path, engine: sa.Engine, blobs: Blobs):
+        self.folder, self.engine, self.blobs = folder, engine, blobs
+
+    def head(self) -> int:
+        """The version in service; 0 before the first product."""
+        with self.engine.connect() as connection:
+            return _head(connection)
+
+    def members(self, version: int) -> list[dict[str, Any]]:
+        """Rows of `tables.members`, in the order the products were taught."""
+        asked = sa.select(members).where(members.c.version == version).order_by(members.c.place)
+        with self.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(asked).mappings()]
+
+    def history(self) -> list[dict[str, Any]]:
+        """Rows of `tables.history`, oldest first."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(sa.select(history).order_by(history.c.id)).mappings()
+            return [dict(row) for row in rows]
+
+    def promote(self, verb: str, product: str, products: Sequence[Taught], report: dict[str, Any]) -> None:
+        """Make a version of these products and put it in service."""
+        blobs = [taught.blob or self.blobs.put(taught.tensors()) for taught in products]
+        with self.engine.begin() as connection:
+            before = _head(connection)
+            made = versions.insert().values(made_at=now(), verb=verb, product=product, before=before or None)
+            after = connection.execute(made.returning(versions.c.id)).scalar_one()
+            for place, (taught, blob) in enumerate(zip(products, blobs, strict=True)):
+                row = {"version": after, "product": taught.name, "place": place, "blob": blob}
+                connection.execute(members.insert().values(**row, record=taught.record.plain()))
+            _note(connection, verb, product, before, after, report)
+
+    def refuse(self, verb: str, product: str, report: dict[str, Any]) -> None:
+        """Note a change that was not put in service."""
+        with self.engine.begin() as connection:
+            _note(connection, verb, product, _head(connection), None, report)
+
+    def go_back(self, to: int | None) -> int:
+        """Put a version in service again, or the one before; its number.
+
+        Raises:
+            ContinuadError: there is none, or it lacks files.
+        """
+        with self.engine.begin() as connection:
+            now_in_service = _head(connection)
+            asked = sa.select(versions.c.before).where(versions.c.id == now_in_service)
+            before = connection.scalar(asked) if to is None else to
+            known = connection.scalar(sa.select(versions.c.id).where(versions.c.id == before))
+            if known is None:
+                none = (
+                    "there is no version before this one" if to is None else f"there is no version {to}; see `history`"
+                )
+                raise ContinuadError(none)
+            for blob in connection.scalars(sa.select(members.c.blob).where(members.c.version == known)):
+                self.blobs.get(blob)
+            _note(connection, "undo", "", now_in_service, known, {})
+        return int(known)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """One writer at a time; what an interrupted one has left behind is swept before the next begins."""
+        lock = filelock.FileLock(self.folder / "writing.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            _log.warning("another process is writing to %s; waiting up to %g seconds", self.folder, WAIT)
+            try:
+                lock.acquire(timeout=WAIT)
+            except filelock.Timeout:
+                busy = f"{self.folder}: another process is writing to this station; try again later"
+                raise ContinuadError(busy) from None
+        try:
+            with self.engine.connect() as connection:
+                self.blobs.sweep(connection.scalars(sa.select(members.c.blob)))
+            yield
+        finally:
+            lock.release()
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _head(connection: sa.Connection) -> int:
+    """The version that was put in service last."""
+    promoted = sa.select(history.c.after).where(history.c.promoted).order_by(history.c.id.desc()).limit(1)
+    return int(connection.scalar(promoted) or 0)
+
+
+def _note(
+    connection: sa.Connection, verb: str, product: str, before: int, after: int | None, report: dict[str, Any]
+) -> None:
+    row = {"at": now(), "verb": verb, "product": product, "before": before or None, "after": after}
+    connection.execute(history.insert().values(**row, promoted=after is not None, report=report))
