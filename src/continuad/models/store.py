@@ -35,6 +35,7 @@ FORMAT = 5
 MANIFEST = "manifest.json"
 PREVIOUS = "previous.json"  # the manifest of the version before
 LOCK = "manifest.lock"  # held by the one process that changes the folder
+LONGEST = 2**15  # pixels: the longest side that a model may be said to have learned
 PATIENCE = 10.0  # seconds that another waits for it
 
 
@@ -262,7 +263,7 @@ def _fill(strategy: Strategy, manifest: dict[str, Any], folder: Path) -> None:
 def _refuse_silent(strategy: Strategy, folder: Path) -> None:
     """Refuse a model that cannot answer: what was learned by statistics has shapes that only an answer shows."""
     height, width = strategy.detector.image_size
-    if height * width > MAX_PIXELS:
+    if height * width > MAX_PIXELS or max(height, width) > LONGEST:
         raise _damaged(folder, f"it is said to have learned {height} x {width}, larger than any picture may be")
     image = torch.arange(3 * height * width, device=strategy.detector.device).remainder(251).to(torch.uint8)
     for task in strategy.tasks:
