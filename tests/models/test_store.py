@@ -53,7 +53,7 @@ def test_a_model_holds_tensors_and_plain_values_only(tmp_path: Path) -> None:
     strategy = Naive(ToyAutoencoder())
     strategy.learn(stream(1)[0])
     save_model(strategy, tmp_path, {"note": "äöü"})
-    assert {f.suffix for f in tmp_path.iterdir()} == {".safetensors", ".json"}
+    assert {f.suffix for f in tmp_path.iterdir()} == {".safetensors", ".json", ".lock"}
     assert load_model(tmp_path, TRUST)[1] == {"note": "äöü"}
     detector = Padim(image_size=32, channels=4)
     detector.backbone = BackboneSpec(DEFAULT, Path("weights") / f"{DEFAULT}.pth")  # type: ignore[arg-type]
@@ -192,7 +192,7 @@ def test_a_full_disk_leaves_the_version_that_was_there(tmp_path: Path, monkeypat
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("continuad.models.store.save_file", full)
+    monkeypatch.setattr("continuad.models.tensors.save_file", full)
     with pytest.raises(ContinuadError, match="No space left"):
         save_model(strategy, tmp_path)
     after = load_model(tmp_path)[0].state_dict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
@@ -20,6 +21,8 @@ def is_sound(manifest: dict[str, Any]) -> bool:
         and isinstance(manifest.get("extra"), dict)
         and isinstance(tasks, list)
         and all(map(_is_task, tasks))
+        and all(a["index"] < b["index"] for a, b in pairwise(tasks))
+        and len({task["name"] for task in tasks}) == len(tasks)
         and isinstance(tensors, dict)
         and all(map(_is_place, tensors.values()))
     )
@@ -36,7 +39,11 @@ def _is_budget(part: Any) -> bool:
 
 def _is_task(part: Any) -> bool:
     whole = isinstance(part, dict) and set(part) == {"index", "name", "bits"} and isinstance(part["name"], str)
-    return whole and type(part["index"]) is int and (part["bits"] is None or type(part["bits"]) is int)
+    return whole and _is_count(part["index"], 0, 2**31) and (part["bits"] is None or _is_count(part["bits"], 1, 16))
+
+
+def _is_count(value: Any, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high
 
 
 def _is_place(part: Any) -> bool:

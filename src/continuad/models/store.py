@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -13,25 +14,29 @@ from typing import Any
 import safetensors
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from continuad.core.fit import Budget
 from continuad.core.strategy import Strategy, folds_of
 from continuad.core.thresholds import parse_rule
 from continuad.core.types import LearnedTask
+from continuad.data.decode import MAX_PIXELS
 from continuad.errors import ContinuadError
 from continuad.files import replace_file
 from continuad.models.manifest import is_sound
 from continuad.models.names import TILED
 from continuad.models.options import split_value
 from continuad.models.registry import make_detector, make_strategy, name_of, settings
+from continuad.models.tensors import placed, read_tensors, remove_all_but, remove_unfinished, write_tensors
 from continuad.vision.backbones import Frozen
 
 FORMAT = 5
 MANIFEST = "manifest.json"
 PREVIOUS = "previous.json"  # the manifest of the version before
-LARGE = 2**20  # tensors above this many bytes get a file of their own, shared by successive versions
+LOCK = "manifest.lock"  # held by the one process that changes the folder
+LONGEST = 2**15  # pixels: the longest side that a model may be said to have learned
+PATIENCE = 10.0  # seconds that another waits for it
 
 
 def describe(strategy: Strategy) -> dict[str, Any]:
@@ -60,12 +65,30 @@ def save_model(strategy: Strategy, folder: Path | str, extra: dict[str, Any] | N
     are not written again. Frozen backbones are named by their fingerprint, not stored.
 
     Raises:
-        ContinuadError: the disk is full or not writable; the previous version is untouched.
+        ContinuadError: the disk is full or not writable, another process is saving there all the while, or `extra`
+            holds something else; the previous version is untouched.
     """
     folder = Path(folder)
+    files, places = placed(_distinct(strategy))
+    text = _text(strategy, places, {} if extra is None else extra)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files, places = _write_tensors(_distinct(strategy), folder)
+        with _alone(folder):
+            remove_unfinished(folder)
+            write_tensors(files, folder)
+            _replace_manifest(folder, text)
+            remove_all_but(set(files) | _files_of(folder / PREVIOUS), folder)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ContinuadError(
+            f"cannot save the model in {folder}: {error}. Free space or choose another folder"
+        ) from error
+
+
+def _text(strategy: Strategy, places: dict[str, dict[str, str]], extra: dict[str, Any]) -> str:
+    """The manifest that names the tensors' places."""
+    if not isinstance(extra, dict):
+        raise ContinuadError(f"cannot save the model: extra is a {type(extra).__name__}; give plain values by name")
+    try:
         manifest = {
             "format": FORMAT,
             "versions": {
@@ -77,16 +100,30 @@ def save_model(strategy: Strategy, folder: Path | str, extra: dict[str, Any] | N
             **describe(strategy),
             "tasks": [asdict(task) for task in strategy.tasks],
             "tensors": places,
-            "extra": extra or {},
+            "extra": extra,
         }
-        named = _files_of(folder / MANIFEST) | _files_of(folder / PREVIOUS)
-        _replace_manifest(folder, json.dumps(manifest, indent=1))
-    except (OSError, safetensors.SafetensorError) as error:
+        return json.dumps(manifest, indent=1)
+    except (TypeError, ValueError, RecursionError) as error:
         raise ContinuadError(
-            f"cannot save the model in {folder}: {error}. Free space or choose another folder"
+            f"cannot save the model: extra and options may hold texts, numbers, lists and tables only ({error})"
         ) from error
-    for stale in named - files - _files_of(folder / PREVIOUS):  # only what earlier versions named: others' files stay
-        (folder / stale).unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While no other process changes the folder.
+
+    Raises:
+        ContinuadError: another does, for longer than one waits.
+    """
+    try:
+        with FileLock(folder / LOCK, timeout=PATIENCE):
+            yield
+    except Timeout as error:
+        raise ContinuadError(
+            f"another process has been saving a model in {folder} for more than {PATIENCE:g} seconds; "
+            "wait for it, or choose another folder"
+        ) from error
 
 
 def _replace_manifest(folder: Path, text: str) -> None:
@@ -110,17 +147,24 @@ def undo_save(folder: Path | str) -> None:
         ContinuadError: there is no version before.
     """
     folder = Path(folder)
-    files = _files_of(folder / PREVIOUS)
-    if not files or not all((folder / file).is_file() for file in files):
-        raise ContinuadError(f"{folder} holds no version before this one")
-    os.replace(folder / PREVIOUS, folder / MANIFEST)
+    none = f"{folder} holds no version before this one"
+    if not (folder / PREVIOUS).is_file():
+        raise ContinuadError(none)
+    try:
+        with _alone(folder):
+            files = _files_of(folder / PREVIOUS)
+            if not files or not all((folder / file).is_file() for file in files):
+                raise ContinuadError(none)
+            os.replace(folder / PREVIOUS, folder / MANIFEST)
+    except OSError as error:
+        raise ContinuadError(f"cannot go back to the version before in {folder}: {error}") from error
 
 
 def _files_of(manifest: Path) -> set[str]:
     """The tensor files that a manifest names; none where there is no sound one."""
     try:
-        found = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = _json(manifest)
+    except (OSError, ValueError, RecursionError):
         return set()
     sound = isinstance(found, dict) and is_sound(found)
     return {place["file"] for place in found["tensors"].values()} if sound else set()
@@ -144,13 +188,20 @@ def load_model(folder: Path | str, trust: Sequence[str] = ()) -> tuple[Strategy,
     detector, strategy = manifest["detector"], manifest["strategy"]
     members = str(strategy["options"].get("strategies", ""))
     _refuse_untrusted(folder, [detector["name"].removeprefix(TILED), strategy["name"], *_heads(members)], trust)
-    made = make_strategy(
-        strategy["name"], make_detector(detector["name"], **detector["options"]), **strategy["options"]
-    )
-    made.calibration.rule, made.budget = parse_rule(manifest["threshold"]), Budget(**strategy["budget"])
-    folds_of(manifest["thresholds_from"])
-    made.thresholds_from = manifest["thresholds_from"]
-    return made, load_into(made, folder)
+    try:
+        made = make_strategy(
+            strategy["name"], make_detector(detector["name"], **detector["options"]), **strategy["options"]
+        )
+        made.calibration.rule, made.budget = parse_rule(manifest["threshold"]), Budget(**strategy["budget"])
+        folds_of(manifest["thresholds_from"])
+        made.thresholds_from = manifest["thresholds_from"]
+    except ContinuadError:
+        raise
+    except Exception as error:  # values that no constructor was meant for
+        raise _damaged(folder, f"its settings cannot be used ({error})") from error
+    extra = load_into(made, folder)
+    _refuse_silent(made, folder)
+    return made, extra
 
 
 def _heads(members: str) -> list[str]:
@@ -185,23 +236,48 @@ def load_into(strategy: Strategy, folder: Path) -> dict[str, Any]:
     for place, fingerprint in _fingerprints(strategy).items():
         if manifest["backbones"].get(place) != fingerprint:
             raise ContinuadError(f"the model in {folder} was learned with other backbone weights; use the same file")
-    tensors: dict[str, Tensor] = {}
-    for file in {place["file"] for place in manifest["tensors"].values()}:
-        try:
-            # copied to where torch begins its tensors: at other addresses kernels round otherwise
-            tensors |= {key: tensor.clone() for key, tensor in load_file(folder / file).items()}
-        except (OSError, safetensors.SafetensorError) as error:
-            raise ContinuadError(f"model file {folder / file} is missing or damaged: {error}") from error
-    try:
-        found = {name: tensors[place["key"]] for name, place in manifest["tensors"].items()}
-        missing = set(strategy.load_state_dict(found, strict=False).missing_keys) & set(_distinct(strategy))
-    except (KeyError, RuntimeError) as error:  # no such tensor, or one of another shape
-        raise ContinuadError(f"the model in {folder} is damaged: {error}. Restore or remove it") from error
-    if missing:
-        raise ContinuadError(f"the model in {folder} lacks {sorted(missing)}; it was written by another version")
-    strategy.tasks = [LearnedTask(**task) for task in manifest["tasks"]]
+    _fill(strategy, manifest, folder)
     strategy.to(device).eval()  # what came from the file follows the model
-    return manifest["extra"]
+    extra: dict[str, Any] = manifest["extra"]
+    return extra
+
+
+def _fill(strategy: Strategy, manifest: dict[str, Any], folder: Path) -> None:
+    """Give an untrained strategy the tensors and tasks of the file."""
+    found, own = read_tensors(manifest["tensors"], folder), strategy.state_dict()
+    for name, tensor in found.items():
+        if name in own and (tensor.shape, tensor.dtype) != (own[name].shape, own[name].dtype):
+            given, wanted = (f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" for t in (tensor, own[name]))
+            raise _damaged(folder, f"{name} is {given}, not {wanted}")
+        if name not in own and not manifest["tasks"]:
+            raise _damaged(folder, f"it has learned no task, but holds {name}")
+    keys = strategy.load_state_dict(found, strict=False)
+    if missing := set(keys.missing_keys) & set(_distinct(strategy)):
+        raise _damaged(folder, f"it lacks {', '.join(sorted(missing))}")
+    if keys.unexpected_keys:
+        raise _damaged(folder, f"it holds {', '.join(sorted(keys.unexpected_keys))}, which belongs to no part of it")
+    strategy.tasks = [LearnedTask(**task) for task in manifest["tasks"]]
+
+
+@torch.inference_mode(False)
+def _refuse_silent(strategy: Strategy, folder: Path) -> None:
+    """Refuse a model that cannot answer: what was learned by statistics has shapes that only an answer shows."""
+    height, width = strategy.detector.image_size
+    if height * width > MAX_PIXELS or max(height, width) > LONGEST:
+        raise _damaged(folder, f"it is said to have learned {height} x {width}, larger than any picture may be")
+    image = torch.arange(3 * height * width, device=strategy.detector.device).remainder(251).to(torch.uint8)
+    for task in strategy.tasks:
+        try:
+            found = strategy.predict(image.view(1, 3, height, width), task.index)
+            values = [*found.score.tolist(), *found.map.flatten().tolist(), *strategy.thresholds(task.index)]
+        except Exception as error:  # whatever wrong tensors lead to
+            raise _damaged(folder, f"asked about '{task.name}' it fails ({type(error).__name__}: {error})") from error
+        if any(map(math.isnan, values)):
+            raise _damaged(folder, f"asked about '{task.name}' it answers with values that are no numbers")
+
+
+def _damaged(folder: Path, what: str) -> ContinuadError:
+    return ContinuadError(f"the model in {folder} is damaged: {what}. Restore it, or go back with undo_save")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -211,8 +287,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ContinuadError: not a model, or one that another version of continuad wrote.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        manifest = _json(folder / MANIFEST)
+    except (OSError, ValueError, RecursionError) as error:
         raise ContinuadError(f"{folder} holds no model ({MANIFEST}: {error})") from error
     if not isinstance(manifest, dict):
         raise ContinuadError(f"{folder} holds no model ({MANIFEST} is no table of values)")
@@ -222,10 +298,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "learn it again, or use the continuad that wrote it"
         )
     if not is_sound(manifest):
-        raise ContinuadError(
-            f"the model in {folder} is damaged: {MANIFEST} is not as it was written. Restore or remove it"
-        )
+        raise _damaged(folder, f"{MANIFEST} is not as it was written")
     return manifest
+
+
+def _json(path: Path) -> Any:
+    if not path.is_file():  # a pipe would never end
+        raise FileNotFoundError("there is no such file")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _frozen(strategy: Strategy) -> dict[str, Frozen]:
@@ -239,42 +319,3 @@ def _fingerprints(strategy: Strategy) -> dict[str, str]:
 def _distinct(strategy: Strategy) -> dict[str, Tensor]:
     frozen = tuple(f"{name}." for name in _frozen(strategy))
     return {k: v for k, v in strategy.state_dict().items() if not k.startswith(frozen)}
-
-
-def _write_tensors(tensors: dict[str, Tensor], folder: Path) -> tuple[set[str], dict[str, dict[str, str]]]:
-    """Write tensors that are not there yet; where each name is found. Names that share storage share a key."""
-    keys: dict[tuple[int, tuple[int, ...], torch.dtype], str] = {}
-    places: dict[str, dict[str, str]] = {}
-    small: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        key = keys.setdefault((tensor.data_ptr() or id(tensor), tuple(tensor.shape), tensor.dtype), name)
-        if key != name:
-            places[name] = places[key]
-        elif tensor.nbytes > LARGE:
-            file = f"{_digest({'tensor': tensor})}.safetensors"
-            places[name] = {"file": file, "key": file}
-            _write({file: tensor}, folder / file)
-        else:
-            small[name] = tensor
-            places[name] = {"file": "", "key": name}
-    if small:
-        file = f"{_digest(small)}.safetensors"
-        _write(small, folder / file)
-        for place in places.values():
-            place["file"] = place["file"] or file
-    return {place["file"] for place in places.values()}, places
-
-
-def _write(tensors: dict[str, Tensor], path: Path) -> None:
-    if path.exists():
-        return
-    plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    replace_file(path, lambda new: save_file(plain, new))
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in tensors.items():
-        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

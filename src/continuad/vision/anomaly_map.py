@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from continuad.errors import ContinuadError
+
 
 def side_by_side(levels: Sequence[Tensor]) -> Tensor:
     """(B, C, h, w): all levels' channels on the grid of the first, the finest; coarser ones enlarged bilinearly."""
@@ -31,7 +33,15 @@ def upsample_and_smooth(grid: Tensor, size: tuple[int, int], sigma: float) -> Te
 
     Returns:
         (B, H, W) float32.
+
+    Raises:
+        ContinuadError: the blur reaches beyond the image.
     """
+    if not 4 * sigma + 0.5 < min(size):
+        raise ContinuadError(
+            f"sigma={sigma}: a blur must not reach beyond the image, {size[0]} x {size[1]}; "
+            f"allowed is less than {(min(size) - 0.5) / 4:g}"
+        )
     rows = _axis_matrix(grid.shape[1], size[0], sigma, grid.device)
     columns = _axis_matrix(grid.shape[2], size[1], sigma, grid.device)
     return rows @ grid.float() @ columns.mT

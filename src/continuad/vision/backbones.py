@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -155,7 +156,7 @@ class BackboneSpec:
         download: allow timm to fetch weights from its hub.
 
     Raises:
-        ContinuadError: an unknown precision.
+        ContinuadError: an unknown precision, or a value of another kind.
     """
 
     name: str = DEFAULT
@@ -164,6 +165,10 @@ class BackboneSpec:
     download: bool = False
 
     def __post_init__(self) -> None:
+        kinds = {"name": str, "weights_file": str | os.PathLike | None, "precision": str, "download": bool}
+        for option, kind in kinds.items():  # also read from saved models, where only a true `download` may ask a hub
+            if not isinstance(value := getattr(self, option), kind):
+                raise ContinuadError(f"a backbone's {option} cannot be {value!r:.80}")
         if self.precision not in get_args(Precision):
             raise ContinuadError(f"precision '{self.precision}' is not known; use {' or '.join(get_args(Precision))}")
 
