@@ -106,7 +106,7 @@ def test_two_processes_that_save_take_turns_and_both_versions_are_kept(tmp_path:
     assert len(load_model(tmp_path)[0].tasks) == 1, "the one that came first is the version before"
 
 
-def test_who_waits_too_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_too_long_gets_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "PATIENCE", 0.1)
     strategy = _taught()
     save_model(strategy, tmp_path)

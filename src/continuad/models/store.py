@@ -87,7 +87,7 @@ def save_model(strategy: Strategy, folder: Path | str, extra: dict[str, Any] | N
 def _text(strategy: Strategy, places: dict[str, dict[str, str]], extra: dict[str, Any]) -> str:
     """The manifest that names the tensors' places."""
     if not isinstance(extra, dict):
-        raise ContinuadError(f"cannot save the model: extra is a {type(extra).__name__}; give plain values by name")
+        raise ContinuadError("cannot save the model: its extra values have no names; give plain values by name")
     try:
         manifest = {
             "format": FORMAT,
