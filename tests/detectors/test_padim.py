@@ -16,7 +16,7 @@ from toys import images_of, ready
 from continuad.core.batches import in_order, one_pass
 from continuad.core.footprint import MEGABYTE, footprint
 from continuad.core.state import Policy
-from continuad.core.types import ImageSet
+from continuad.core.types import ImageSet, Task
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
 from continuad.models.store import save_model
@@ -151,8 +151,9 @@ def test_predicting_twice_gives_the_same_answer() -> None:
 
 
 def test_a_saved_model_scores_the_same_in_a_fresh_process(tmp_path: Path) -> None:
-    detector = learn(small(seed=3), TRAIN)
-    save_model(Naive(detector, seed=3), tmp_path / "model")
+    strategy = Naive(small(seed=3), seed=3)
+    strategy.learn(Task(0, "zebra", TRAIN, TRAIN.subset(range(4)), TEST))
+    save_model(strategy, tmp_path / "model")
     np.save(tmp_path / "x.npy", TEST.images)
     code = f"""
 import numpy as np, torch
@@ -163,7 +164,7 @@ strategy, _ = load_model(Path({str(tmp_path / "model")!r}))
 np.save({str(tmp_path / "y.npy")!r}, strategy.predict(torch.from_numpy(np.load({str(tmp_path / "x.npy")!r}))).map)
 """
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
-    mine = detector.predict(torch.from_numpy(TEST.images)).map
+    mine = strategy.predict(torch.from_numpy(TEST.images)).map
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), mine, rtol=1e-5)
 
 

@@ -185,7 +185,7 @@ def test_replay_calibrates_on_all_tasks() -> None:
 
 def test_thresholds_rest_on_val_exemplars_as_they_were_before_the_memory_shrinks() -> None:
     """Zebra's four val images are in a memory of 16 until chess needs half of it."""
-    strategy = taught(Replay(padim(), 16), 1)
+    strategy = taught(from_val(Replay(padim(), 16)), 1)
     exemplars = strategy.memory.part(True, 0)  # type: ignore[union-attr, operator]
     assert len(exemplars) == 4
     strategy.learn(TASKS[1])
