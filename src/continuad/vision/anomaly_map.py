@@ -5,12 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from continuad.core.hints import Range
 from continuad.errors import ContinuadError
+
+Sigma = Annotated[float, Range(0, 1000)]
+"""Of the blur, in pixels of the image; see also `check_sigma`."""
+
+
+def check_sigma(sigma: float, size: tuple[int, int]) -> None:
+    """Refuse a blur wider than images (H, W): they are reflected at their borders only once.
+
+    Raises:
+        ContinuadError: it is.
+    """
+    most = (min(size) - 1) // 4
+    if sigma > most:
+        raise ContinuadError(f"option sigma is {sigma}; allowed: 0 to {most} for images of {size[0]} x {size[1]}")
 
 
 def side_by_side(levels: Sequence[Tensor]) -> Tensor:
