@@ -81,12 +81,12 @@ class Cfa(FrozenFeatures):
     def _check(self, channels: int) -> None:
         check_sigma(self.sigma, self.image_size)
         if self.gamma_d > channels:
-            raise ContinuadError(f"CFA: gamma_d={self.gamma_d} leaves none of the backbone's {channels} channels")
+            raise ContinuadError(f"option gamma_d is {self.gamma_d}; allowed: 1 to the backbone's {channels} channels")
         height, width = (-(-side // min(self.pyramid.strides)) for side in self.image_size)
         centres, needed = height * width // self.gamma_c, self.attracted + self.repelled
         if centres < needed:
             raise ContinuadError(
-                f"CFA: image size {self.image_size[0]} x {self.image_size[1]} and gamma_c={self.gamma_c} give "
+                f"image size {self.image_size[0]} x {self.image_size[1]} and gamma_c={self.gamma_c} give "
                 f"{centres} centres, but attracted + repelled needs {needed}; use larger images or a smaller gamma_c"
             )
 
