@@ -28,21 +28,26 @@ class Limit(Protocol):
 
 
 class Range(NamedTuple):
-    """A number from `low` to `high`, both allowed; with `above` the low one is not."""
+    """A number from `low` to `high`. `above`: the low one is not allowed itself; `below`: nor is the high one."""
 
     low: float
     high: float = math.inf
     above: bool = False
+    below: bool = False
 
     def holds(self, value: Any) -> bool:
         """Whether a number lies in the range."""
-        return bool((self.low < value if self.above else self.low <= value) and value <= self.high)
+        return bool(self.low <= value <= self.high) and not (
+            (self.above and value == self.low) or (self.below and value == self.high)
+        )
 
     def __str__(self) -> str:
-        high = "" if self.high == math.inf else _number(self.high)
-        if self.above:
-            return f"above {_number(self.low)}" + (f" and at most {high}" if high else "")
-        return f"{_number(self.low)} to {high}" if high else f"at least {_number(self.low)}"
+        low, high = _number(self.low), _number(self.high)
+        if not self.above and not self.below and self.high < math.inf:
+            return f"{low} to {high}"
+        lowest = f"above {low}" if self.above else f"at least {low}"
+        highest = f" and below {high}" if self.below else f" and at most {high}"
+        return lowest + (highest if self.high < math.inf else "")
 
 
 class Items(NamedTuple):
@@ -210,7 +215,7 @@ def _in_words(kind: Any) -> str:
         return simple[base]
     origin, inside = get_origin(base), get_args(base)
     if origin is Literal:
-        return ", ".join(map(str, inside))
+        return ", ".join(str(one) for one in inside if one != "")
     if origin is not None and issubclass(origin, Sequence) and inside:
         several = {int: "whole numbers, such as [4, 8]", str: 'a list of texts, such as ["a", "b"]'}
         words = several.get(_base(inside[0]), "a list of values")

@@ -110,9 +110,15 @@ def identity(kind: type, text: str, options: Mapping[str, Any]) -> tuple[str, ..
     defaults = {name: p.default for name, p in inspect.signature(kind).parameters.items() if name in options_of(kind)}
     values = defaults | dict(options) | written(kind, text)
     return (
-        f"{kind.__module__}:{kind.__qualname__}",
+        class_of(kind),
         *sorted(f"{name}={_plain(value)}" for name, value in values.items()),
     )
+
+
+def class_of(kind: type) -> str:
+    """A class, or the outline of one, by module and name; of a tiled detector, the class inside."""
+    kind = getattr(kind, "kind", kind)
+    return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def _plain(value: Any) -> Any:

@@ -25,7 +25,7 @@ class TaskInferring(Strategy):
 
     Args:
         backbone: of the task inference, see `PooledTaskInference`.
-        reject: share of good images, 0 to 0.99, that may be taken for task -1, none of the known ones; an image farther
+        reject: share of good images, in [0, 1), that may be taken for task -1, none of the known ones; an image farther
             than that from its nearest task is, and is scored by that task all the same. None never rejects.
     """
 
