@@ -159,7 +159,7 @@ def meets(strategy: str) -> str:
     return next(d for d in (EXTERNAL, "padim", "fastflow") if not strategies()[strategy].refuses(kind_of(d)))
 
 
-TOGETHER = [("padim", "pertask"), ("padim", "pertask:reject=0.2"), ("fastflow", "packnet"), ("fastflow", "adapters")]
+TOGETHER = [("padim", "pertask"), ("padim", "pertask:reject=0.5"), ("fastflow", "packnet"), ("fastflow", "adapters")]
 """Detector and task inference share a backbone, or snapshots hold a normalising flow."""
 
 

@@ -14,7 +14,6 @@ from continuad.core.thresholds import conformal_place
 from continuad.core.types import Batch, Levels
 from continuad.vision.backbones import DEFAULT, AnyBackbone, Backbone, load_backbone
 
-Levels = Sequence[Tensor]
 Reject = Annotated[float, Range(0, 1, below=True)]
 REJECT = 0.01  # default share of good images that may be taken for none of the known tasks
 MARGIN = 1.5  # defects move an image away from its task, too: room for them before it is called unknown
