@@ -73,14 +73,13 @@ def make_strategy(text: str, detector: Detector, **options: Any) -> Strategy:
         ContinuadError: an unknown name or option, a value that the option does not take, or an option that is given
             both in the text and beside it.
     """
-    name, _ = split_value(text)
+    name, value = split_value(text)
     found = find_strategy(name)
     if name == COMBINED:
-        _refuse_twice(text, {"strategies"} if "+" in text else set(), options)
-        text = fitted("option combined.strategies", options.get("strategies", text), str)
-        options, seed = {**options, "strategies": text}, options.get("seed", 0)
-        members = [make_strategy(one, detector, seed=seed) for one in parts_of(text)]
-        return _construct(found, name, {"detector": detector, "members": members, **options})
+        _refuse_twice(text, {"strategies"} if value else set(), options)
+        members = fitted("option combined.strategies", value or options.get("strategies", "replay"), str)
+        made = [make_strategy(one, detector, seed=options.get("seed", 0)) for one in parts_of(members)]
+        return _construct(found, name, {"detector": detector, "members": made, **options, "strategies": members})
     behind = written(found, text)
     _refuse_twice(text, behind.keys(), options)
     return _construct(found, name, {"detector": detector, **options, **behind})
@@ -96,7 +95,7 @@ def _refuse_twice(text: str, written: Set[str], options: Mapping[str, Any]) -> N
 def refusal(strategy: str, detector: str) -> str | None:
     """Why a strategy, or one of several with "+" between them, cannot serve a detector; None when all can."""
     kind = find_detector(detector)
-    reasons = (find_strategy(split_value(part)[0]).refuses(kind) for part in parts_of(strategy))
+    reasons = (find_strategy(split_value(part)[0]).refuses(kind) for part in strategy.split("+"))
     return next((reason for reason in reasons if reason), None)
 
 
@@ -123,7 +122,7 @@ def summary_of(kind: type) -> str:
 
 def about_strategy(text: str) -> str:
     """What a strategy is, as it is written on the command line: the first lines of its parts' files."""
-    parts = [split_value(part)[0] for part in parts_of(text)]
+    parts = [split_value(part)[0] for part in text.split("+")]
     return " ".join(summary_of(find_strategy(name)) for name in parts)
 
 
