@@ -166,7 +166,7 @@ def test_a_settings_file_stands_in_for_options_and_the_command_line_goes_first(t
     rows = pd.read_csv(tmp_path / "out" / "rows.csv")
     assert set(rows.seed) == {3}
     assert set(rows.strategy) == {"naive"}
-    assert rows[rows.metric == "additional_mb"].value.max() == pytest.approx(256 * (9 * 9 + 9) * 4 / 1e6, rel=1e-3)
+    assert rows[rows.metric == "additional_mb"].value.max() == pytest.approx(256 * (9 * 9 + 9) * 4 / 1e6, rel=5e-3)
 
 
 def test_scenario_groups_and_unknown_products_from_the_command_line(products: list[Path], tmp_path: Path) -> None:

@@ -24,9 +24,11 @@ def check_sigma(sigma: float, size: tuple[int, int]) -> None:
     Raises:
         ContinuadError: it is.
     """
-    most = (min(size) - 1) // 4
-    if sigma > most:
-        raise ContinuadError(f"option sigma is {sigma}; allowed: 0 to {most} for images of {size[0]} x {size[1]}")
+    if not 4 * sigma + 0.5 < min(size):
+        raise ContinuadError(
+            f"option sigma is {sigma}: a blur must not reach beyond the image, {size[0]} x {size[1]}; "
+            f"allowed is less than {(min(size) - 0.5) / 4:g}"
+        )
 
 
 def side_by_side(levels: Sequence[Tensor]) -> Tensor:
@@ -53,11 +55,7 @@ def upsample_and_smooth(grid: Tensor, size: tuple[int, int], sigma: float) -> Te
     Raises:
         ContinuadError: the blur reaches beyond the image.
     """
-    if not 4 * sigma + 0.5 < min(size):
-        raise ContinuadError(
-            f"sigma={sigma}: a blur must not reach beyond the image, {size[0]} x {size[1]}; "
-            f"allowed is less than {(min(size) - 0.5) / 4:g}"
-        )
+    check_sigma(sigma, size)
     rows = _axis_matrix(grid.shape[1], size[0], sigma, grid.device)
     columns = _axis_matrix(grid.shape[2], size[1], sigma, grid.device)
     return rows @ grid.float() @ columns.mT
