@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from continuad.benchmark import scenario
-from continuad.benchmark.settings import COMMAND_LINE, SCENARIOS, Settings
+from continuad.benchmark.settings import COMMAND_LINE, Settings
+from continuad.core.hints import hints_of
 from continuad.errors import ContinuadError
 from continuad.vision.backbones import DEFAULT
 
@@ -34,24 +35,28 @@ def test_file_names_that_are_no_text_are_written_all_the_same(tmp_path: Path) ->
     [
         ("image_sise = 3", "unknown setting 'image_sise' (did you mean image_size"),
         ('val_share = "x"', "val_share is 'x'; allowed: a number"),
-        ("val_share = 1.0", "val_share is 1.0; allowed: a number between 0 and 1"),
+        ("val_share = 1.0", "val_share is 1.0; allowed: a number, above 0 and below 1"),
         ("seeds = [", "cannot be read"),
         ('seeds = ["0"]', "seeds is ('0',); allowed: whole numbers"),
-        ("seeds = [-1]", "seeds is -1; allowed: 0 or more"),
-        ("seeds = []", "seeds is empty"),
+        ("seeds = [-1]", "seeds is (-1,); allowed: whole numbers, such as [4, 8], each 0 to 4294967295"),
+        ("seeds = []", "seeds is (); allowed"),
         ("seeds = 0.5", "seeds is (0.5,); allowed: whole numbers"),
         ("strategy = []", "strategy is empty"),
         ('strategy = "naive,pertask"', 'allowed: a list of names, as ["naive", "pertask"]'),
         ('detector = ["padim, spade"]', 'allowed: a list of names, as ["padim", "spade"]'),
         ('image_size = "64"', "image_size is ('64',); allowed: 2 whole numbers"),
         ("image_size = [64]", "image_size is (64,); allowed: 2 whole numbers"),
-        ("image_size = 0", "allowed: 1 or more"),
-        ("orders = 0", "orders is 0; allowed: 1 or more"),
-        ("steps = -3", "steps is -3; allowed: 0 or more"),
+        ("image_size = 0", "image_size is (0, 0); allowed: 2 whole numbers, such as [4, 8], each 1 to 32768"),
+        ("orders = 0", "orders is 0; allowed: a whole number, 1 to 1000"),
+        ("steps = -3", "steps is -3; allowed: a whole number, 0 to"),
         ("steps = true", "steps is True; allowed: a whole number"),
+        ("steps = 1e30", "steps is 1e+30; allowed: a whole number"),
+        ("val_share = nan", "val_share is nan; allowed: a number"),
+        ("seeds = [4294967296]", "each 0 to 4294967295"),
+        ('device = "gpu"', "device is 'gpu'; allowed: text, as cpu, cuda, cuda:0 or mps"),
         ("download = 1", "download is 1; allowed: true or false"),
-        ('precision = "nonsense"', "precision is 'nonsense', which is not known; there are float32, bfloat16"),
-        ('scenario = "klass"', "there are task, domain, class"),
+        ('precision = "nonsense"', "precision is 'nonsense'; allowed: float32, bfloat16"),
+        ('scenario = "klass"', "scenario is 'klass'; allowed: task, domain, class"),
         ("padim.channels = 20", 'as "padim.channels" = 20, under [options]'),
         ("[options]\npadim.channels = 20", 'as "padim.channels" = 20'),
         ("[options.padim]\nchannels = 20", 'as "padim.channels" = 20'),
@@ -66,7 +71,7 @@ def test_bad_files_are_refused_by_setting_value_and_what_is_allowed(tmp_path: Pa
 
 
 def test_a_wrong_value_from_the_command_line_is_called_as_it_is_there() -> None:
-    with pytest.raises(ContinuadError, match=r"^--val-share is 2.0"):
+    with pytest.raises(ContinuadError, match=r"^--val-share is 2; allowed"):
         Settings.of({"val_share": 2}, COMMAND_LINE)
 
 
@@ -107,6 +112,19 @@ def test_options_go_to_their_owner() -> None:
         ({"options": {"pkg.mod:Cls.k": 99}}, "matches no detector or strategy"),
         ({"options": {"padim.channels": "abc"}}, "option padim.channels is 'abc'; allowed: a whole number"),
         ({"options": {"toys:ToyAutoencoder.width": 3}, "detector": "toys:ToyAutoencoder"}, "has no option width"),
+        ({"strategy": "combined"}, "strategy 'combined': several strategies are written with + between them"),
+        ({"strategy": "replay:5+combined"}, "with + between them"),
+        ({"strategy": ["replay:5", "replay:05"]}, "--strategy: replay:5 and replay:05 are the same; give one of them"),
+        ({"strategy": ["replay", "naive", "replay:300"]}, "--strategy: replay and replay:300 are the same"),
+        ({"strategy": ["ewc+lwf", "lwf+ewc:1e3"]}, "--strategy: ewc+lwf and lwf+ewc:1e3 are the same"),
+        ({"detector": ["padim", "continuad.detectors.padim:Padim"]}, "--detector: padim and continuad.detectors"),
+        ({"options": {"padim.seed": 1}}, "option padim.seed is 1: a run has one value for all, given by --seed"),
+        ({"options": {"padim.image_size": 64}}, "given by --image-size"),
+        ({"options": {"padim.sigma": -1}}, "option padim.sigma is -1; allowed: a number, 0 to 1000"),
+        (
+            {"options": {"draem.steps": 0}, "detector": "draem"},
+            "option draem.steps is 0; allowed: a whole number, 1 to",
+        ),
         ({"steps": 5, "epochs": 5}, "--steps 5 and --epochs 5 exclude each other"),
         ({"steps": 5, "detector": ["padim", "spade"]}, "--steps would change nothing: padim, spade learns"),
         ({"patience": 5}, "--patience would change nothing"),
@@ -131,6 +149,8 @@ def test_what_no_run_could_follow_is_refused(values: dict[str, Any], said: str) 
         {"detector": "tiled-padim", "options": {"tiled-padim.tile": 64, "tiled-padim.channels": 8}},
         {"detector": "toys:ToyAutoencoder", "options": {"toys:ToyAutoencoder.steps": 3}},
         {"strategy": "continuad.strategies.replay:Replay:12"},
+        {"strategy": ["replay:5", "replay:5%", "replay:5:coding=png", "replay:5+ewc"]},
+        {"detector": ["padim", "tiled-padim"], "device": "cuda:1"},
     ],
 )
 def test_what_fits_is_not_refused(values: dict[str, Any]) -> None:
@@ -139,4 +159,4 @@ def test_what_fits_is_not_refused(values: dict[str, Any]) -> None:
 
 def test_what_settings_know_without_torch_is_what_the_rest_knows() -> None:
     assert Settings().backbone == DEFAULT
-    assert set(SCENARIOS) == {"", *scenario.SCENARIOS}
+    assert set(get_args(hints_of(Settings)["scenario"])) == {"", *scenario.SCENARIOS}

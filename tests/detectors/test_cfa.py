@@ -152,9 +152,9 @@ def test_refusals() -> None:
         small(16)
     with pytest.raises(ContinuadError, match="smaller gamma_c"):
         small(gamma_c=11)  # 64 positions, 5 centres
-    with pytest.raises(ContinuadError, match="gamma_d=1000"):
+    with pytest.raises(ContinuadError, match="option gamma_d is 1000; allowed: 1 to"):
         small(gamma_d=1000)
-    with pytest.raises(ContinuadError, match="nu=0"):
+    with pytest.raises(ContinuadError, match="nu is 0; allowed"):
         small(nu=0)
     with pytest.raises(ContinuadError, match="not trained yet"):
         small().predict(noise())

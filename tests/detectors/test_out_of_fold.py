@@ -127,7 +127,7 @@ def test_a_bank_leaves_an_image_out_of_all_tasks_that_it_accumulated(make: type[
 @pytest.mark.parametrize("make", [patchcore, spade])
 def test_owners_stay_with_their_vectors_when_shares_are_cut(make: type[Learner]) -> None:
     """A bank of 6: each vector that is left is found, by its distance of 0, in the image that it belongs to."""
-    whole = learn(make(bank=6), GOOD, OTHER, policy="accumulate")
+    whole = learn(make(bank=6, neighbours=6), GOOD, OTHER, policy="accumulate")
     assert len(whole.stats["owners"]) == 6
     assert set(whole.stats["owners"][:3].tolist()) <= set(owners_of(GOOD).tolist())
     assert set(whole.stats["owners"][3:].tolist()) <= set(owners_of(OTHER).tolist())

@@ -52,21 +52,21 @@ def test_scores_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_policies_and_bounds() -> None:
     both = learn(small(), TRAIN, OTHER, policy="accumulate")
     assert both.stats["shares"].tolist() == [12, 6]
-    bounded = learn(small(bank=8), TRAIN, OTHER, policy="accumulate")
+    bounded = learn(small(bank=8, neighbours=8), TRAIN, OTHER, policy="accumulate")
     assert bounded.stats["shares"].tolist() == [4, 4]
     assert len(bounded.stats["stride8"]) == 8
-    first = learn(small(bank=4), TRAIN)
+    first = learn(small(bank=4, neighbours=4), TRAIN)
     assert torch.equal(bounded.stats["stride16"][:4], first.stats["stride16"])
     assert learn(first, OTHER, policy="freeze").stats["shares"].tolist() == [4]
     assert learn(first, OTHER).stats["shares"].tolist() == [4]
     with pytest.raises(ContinuadError, match="fewer than the 2 tasks"):
-        learn(small(bank=1), TRAIN, OTHER, policy="accumulate")
+        learn(small(bank=1, neighbours=1), TRAIN, OTHER, policy="accumulate")
 
 
 def test_refusals() -> None:
     with pytest.raises(ContinuadError, match="not trained yet"):
         small().predict(TRAIN)
-    with pytest.raises(ContinuadError, match="neighbours=0"):
+    with pytest.raises(ContinuadError, match="option neighbours is 0"):
         small(neighbours=0)
     with pytest.raises(ContinuadError, match="images are 96 x 64, but the model learned 64 x 64"):
         learn(small(), TRAIN).predict(torch.zeros(1, 3, 96, 64, dtype=torch.uint8))
@@ -90,7 +90,7 @@ def test_a_known_constant_image_scores_nothing() -> None:
 
 
 def test_a_task_leaves_nothing_behind_but_its_bank() -> None:
-    model = Accumulate(small(bank=4))
+    model = Accumulate(small(bank=4, neighbours=4))
     tasks = stream(3)
     model.learn(tasks[0])
     old = weakref.ref(model.detector.stats["stride8"])

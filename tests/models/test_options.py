@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from toys import ToyAutoencoder
 
+from continuad.core.hints import allowed, fitted
 from continuad.errors import ContinuadError
 from continuad.models import outline as outlines
-from continuad.models.options import allowed, checked, fitted, options_of, refuse_unmatched, split_value, written
+from continuad.models.options import checked, options_of, refuse_unmatched, split_value, written
 from continuad.models.outline import known
 from continuad.models.registry import detectors, find_detector, make_detector, make_strategy, strategies, summary_of
 
@@ -56,7 +57,7 @@ def test_tiled_detectors_have_an_outline() -> None:
     mine = options_of(known().detector("tiled-padim"))
     assert mine.keys() == options_of(find_detector("tiled-padim")).keys()
     assert {"tile", "overlap", "channels"} <= mine.keys()
-    assert allowed(mine["channels"]) == "a whole number"
+    assert allowed(mine["channels"]) == "a whole number, 1 to 1000000000"
 
 
 def test_a_file_that_cannot_be_outlined_is_named_and_imported(

@@ -23,8 +23,8 @@ def test_options_behind_the_name(text: str, expected: dict[str, object]) -> None
     assert settings(make_strategy(text, ToyAutoencoder())).items() >= expected.items()
 
 
-def test_what_is_written_goes_before_what_holds_for_all() -> None:
-    made = make_strategy("replay:2MB:coding=webp", ToyAutoencoder(), coding="raw", exemplars=5)
+def test_what_is_written_goes_together_with_what_stands_beside() -> None:
+    made = make_strategy("replay:2MB", ToyAutoencoder(), coding="webp")
     assert settings(made).items() >= {"exemplars": "2MB", "coding": "webp"}.items()
 
 

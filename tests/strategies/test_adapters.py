@@ -105,7 +105,7 @@ def test_flows_take_adapters() -> None:
 def test_where_no_layer_is_large_enough_it_is_refused() -> None:
     with pytest.raises(ContinuadError, match="smaller rank"):
         Adapters(ToyAutoencoder(), rank=6)
-    with pytest.raises(ContinuadError, match="at least 1"):
+    with pytest.raises(ContinuadError, match="option rank is 0; allowed: a whole number, 1 to"):
         Adapters(ToyAutoencoder(), rank=0)
 
 

@@ -98,7 +98,7 @@ def test_a_reloaded_model_goes_on_the_same(tmp_path: Path) -> None:
 
 def test_refusals() -> None:
     for name in ("steps", "drawn", "latent"):
-        with pytest.raises(ContinuadError, match=f"generative {name}=0 must be at least 1"):
+        with pytest.raises(ContinuadError, match=f"option {name} is 0; allowed: a whole number, 1 to"):
             generative(**{name: 0})
     assert generative(steps=1, drawn=1, latent=1).drawn == 1
 

@@ -286,5 +286,5 @@ def test_what_cannot_be_combined_is_refused() -> None:
 )
 def test_values_out_of_range_are_refused(name: str, value: str) -> None:
     text = f"{name}={value}" if name.count(":") else f"{name}:{value}"
-    with pytest.raises(ContinuadError, match=r"allowed|must be"):
+    with pytest.raises(ContinuadError, match=r"allowed"):
         make_strategy(text, ToyAutoencoder())

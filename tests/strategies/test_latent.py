@@ -85,7 +85,7 @@ def test_centres_add_up() -> None:
 def test_detectors_that_learn_from_pixels_are_refused() -> None:
     with pytest.raises(ContinuadError, match="learns from more"):
         Latent(Stfpm(SIZE))
-    with pytest.raises(ContinuadError, match="at least 2"):
+    with pytest.raises(ContinuadError, match="option exemplars is 1; allowed: a whole number, 2 to"):
         Latent(FastFlow(**SMALL), 1)  # type: ignore[arg-type]
 
 

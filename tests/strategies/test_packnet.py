@@ -180,5 +180,5 @@ def test_matrices_are_owned_and_vectors_are_each_tasks_own() -> None:
 def test_a_share_lies_above_0_and_not_above_1() -> None:
     assert PackNet(ToyAutoencoder(), share=1.0).share == 1
     for share in (0.0, -0.5, 1.1):
-        with pytest.raises(ContinuadError, match=f"packnet share={share} must lie above 0 and not above 1"):
+        with pytest.raises(ContinuadError, match=f"option share is {share}; allowed: a number, above 0 and at most 1"):
             PackNet(ToyAutoencoder(), share=share)

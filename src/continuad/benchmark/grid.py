@@ -16,6 +16,7 @@ from continuad.core.strategy import Strategy, folds_of
 from continuad.core.thresholds import parse_rule
 from continuad.core.types import Task
 from continuad.errors import ContinuadError, Diverged
+from continuad.models.options import written
 from continuad.models.registry import (
     applicable,
     find_detector,
@@ -71,7 +72,9 @@ def build(settings: Settings, cell: Cell) -> Strategy:
     steps = own.pop("steps", settings.steps)
     detector = make_detector(cell.detector, **(applicable(kind, common) | own))
     name, _ = split_value(cell.strategy)
-    options = applicable(find_strategy(name), common) | settings.own_options(name)
+    behind = written(find_strategy(name), cell.strategy) if "+" not in cell.strategy else {}
+    of_all = {option: value for option, value in common.items() if option not in behind}
+    options = applicable(find_strategy(name), of_all) | settings.own_options(name)
     strategy = make_strategy(cell.strategy, detector, **options)
     strategy.calibration.rule = parse_rule(settings.threshold)
     folds_of(settings.thresholds_from)
@@ -80,7 +83,7 @@ def build(settings: Settings, cell: Cell) -> Strategy:
     try:
         return strategy.to(settings.device)
     except (RuntimeError, AssertionError) as error:
-        raise ContinuadError(f"device '{settings.device}' cannot be used: {str(error).splitlines()[0]}") from error
+        raise ContinuadError(f"--device {settings.device} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def run_grid(

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
+from itertools import combinations
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 import tomli_w
 
 import continuad
+from continuad.core.hints import STEPS_MOST, Items, Range, Seed, Side, fitted, hints_of
 from continuad.data.decode import MAX_PIXELS
 from continuad.data.names import canonical_root
 from continuad.errors import ContinuadError
 from continuad.files import replace_file
-from continuad.models.options import fitted, nearest, options_of, refuse_unmatched, split_value, written
+from continuad.models.names import TILED
+from continuad.models.options import (
+    class_of,
+    identity,
+    nearest,
+    options_of,
+    parts_of,
+    refuse_unmatched,
+    split_value,
+    written,
+)
 from continuad.models.outline import known
 
 NOT_SETTINGS = {"machine", "command", "notes", "products", "about_strategies"}
@@ -30,16 +43,24 @@ FREE_TO_GROW = {"detector", "strategy", "seeds", "orders"}
 COMMAND_LINE = "command line"
 OF_THE_BACKBONE = ("backbone", "weights_file", "precision", "download")
 OF_LEARNING = ("steps", "epochs", "patience")
-SCENARIOS = ("", "task", "domain", "class")
 
 
-def _about(help: str, lowest: int | None = None, choices: Sequence[str] = ()) -> dict[str, Any]:
-    """A field's help text, and what is allowed beyond its type."""
-    return {"help": help, "lowest": lowest, "choices": tuple(choices)}
+FROM_NONE = Range(0, STEPS_MOST)
 
 
-def _setting(default: Any, help: str, lowest: int | None = None, choices: Sequence[str] = ()) -> Any:
-    return field(default=default, metadata=_about(help, lowest, choices))
+class DeviceName:
+    """A text that names a device."""
+
+    def holds(self, value: str) -> bool:
+        """Whether it does; whether there is such a device on this machine is seen when it is used."""
+        return bool(re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d{1,3})?", value))
+
+    def __str__(self) -> str:
+        return "as cpu, cuda, cuda:0 or mps"
+
+
+def _setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)
@@ -57,26 +78,27 @@ class Settings:
     strategy: tuple[str, ...] = _setting(
         ("naive", "replay:300", "pertask"), "Comma-separated names, with values as in replay:300 or replay:10%."
     )
-    seeds: tuple[int, ...] = _setting((0,), "Every run is repeated for each.", lowest=0)
-    orders: int = _setting(1, "Orders of the products: as given, then seeded permutations.", lowest=1)
-    image_size: tuple[int, int] = _setting((256, 256), "Side in pixels, or HEIGHTxWIDTH.", lowest=1)
-    backbone: str = _setting("tf_efficientnet_lite0", "Any timm name, such as vit_small_patch14_dinov2.")
+    seeds: Annotated[tuple[Seed, ...], Items(1000)] = _setting((0,), "Every run is repeated for each.")
+    orders: Annotated[int, Range(1, 1000)] = _setting(1, "Orders of the products: as given, then seeded permutations.")
+    image_size: tuple[Side, Side] = _setting((256, 256), "Side in pixels, or HEIGHTxWIDTH.")
+    backbone: Annotated[str, Items(200)] = _setting(
+        "tf_efficientnet_lite0", "Any timm name, such as vit_small_patch14_dinov2."
+    )
     weights_file: str = _setting("", "Backbone weights (.safetensors, .pth).")
     download: bool = _setting(False, "Let timm fetch backbone weights from the internet.")
-    precision: str = _setting("float32", "Of the backbone: float32 or bfloat16.", choices=("float32", "bfloat16"))
-    device: str = _setting("cpu", "A torch device: cpu, cuda, cuda:1 …")
-    steps: int = _setting(
-        0, "Optimiser steps a task for gradient detectors; 0: their own default; one: --set draem.steps=N.", lowest=0
+    precision: Literal["float32", "bfloat16"] = _setting("float32", "Of the backbone: float32 or bfloat16.")
+    device: Annotated[str, DeviceName()] = _setting("cpu", "cpu, cuda, cuda:0 (a graphics card by number) or mps.")
+    steps: Annotated[int, FROM_NONE] = _setting(
+        0, "Optimiser steps a task for gradient detectors; 0: their own default; one: --set draem.steps=N."
     )
-    epochs: int = _setting(
-        0, "Instead of steps: walks through a task's new images (replay adds none); 0: unset.", lowest=0
+    epochs: Annotated[int, FROM_NONE] = _setting(
+        0, "Instead of steps: walks through a task's new images (replay adds none); 0: unset."
     )
-    patience: int = _setting(
+    patience: Annotated[int, FROM_NONE] = _setting(
         0,
         "Stop a task after this many epochs without a lower loss on val images, and keep the best state; 0: never.",
-        lowest=0,
     )
-    val_share: float = _setting(
+    val_share: Annotated[float, Range(0, 1, above=True, below=True)] = _setting(
         0.1, "Share of the good train images kept as val images, for thresholds and early stopping."
     )
     threshold: str = _setting("far:0.01", "far:RATE (false alarms) or area:PIXELS (smallest defect).")
@@ -86,13 +108,14 @@ class Settings:
         "val images alone; crossfit:5: from five more models, each without a fifth of them.",
     )
     skip_unreadable: bool = _setting(False, "Go on without damaged images, naming them.")
-    max_pixels: int = _setting(MAX_PIXELS, "Pixels that a picture may have, such as 200000000.", lowest=1)
+    max_pixels: Annotated[int, Range(1, 10**12)] = _setting(
+        MAX_PIXELS, "Pixels that a picture may have, such as 200000000."
+    )
     look_ahead: bool = _setting(False, "Test products that are still to come, too, for forward transfer.")
-    scenario: str = _setting(
+    scenario: Literal["", "task", "domain", "class"] = _setting(
         "",
         "task: strategies that can use the true task are given it; domain: those that need it are left out; class: "
         "those that do not infer it are left out. Default: each strategy in its own way.",
-        choices=SCENARIOS,
     )
     groups: str = _setting(
         "",
@@ -103,7 +126,7 @@ class Settings:
         (), "Folder of a product that is never learned, to see whether it is noticed; may be given several times."
     )
     options: dict[str, Any] = field(
-        default_factory=dict, metadata=_about("Further option of a detector or strategy, e.g. padim.channels=350.")
+        default_factory=dict, metadata={"help": "Further option of a detector or strategy, e.g. padim.channels=350."}
     )
 
     def common_options(self, seed: int) -> dict[str, Any]:
@@ -137,15 +160,24 @@ class Settings:
                 f"--steps {self.steps} and --epochs {self.epochs} exclude each other; give one of them"
             )
         detectors = {name: _detector(name) for name in self.detector}
-        strategies, parts = {}, set()
+        strategies: dict[str, type] = {}
+        parts: set[str] = set()
         for text in self.strategy:
-            strategies[split_value(text)[0]] = _strategy(split_value(text)[0])
-            for part in text.split("+"):
-                name = split_value(part)[0]
+            names = {split_value(part)[0]: part for part in parts_of(text)}
+            for name, part in names.items():
                 written(_strategy(name), part)
-                parts |= {name} if "+" in text else set()
+            strategies[split_value(text)[0]] = _strategy(split_value(text)[0])
+            parts |= set(names) if "+" in text else set()
         refuse_unmatched(self.options, detectors | strategies, parts)
         self._check_use(detectors, strategies)
+        _refuse_same("--detector", {name: (name.startswith(TILED), class_of(kind)) for name, kind in detectors.items()})
+        _refuse_same("--strategy", {text: self._identity(text) for text in self.strategy})
+
+    def _identity(self, text: str) -> object:
+        """What a strategy is, however it is written."""
+        parts = [(split_value(part)[0], part) for part in parts_of(text)]
+        beside = self.own_options(parts[0][0]) if len(parts) == 1 else {}
+        return sorted(identity(_strategy(name), part, beside) for name, part in parts)
 
     def _check_use(self, detectors: Mapping[str, type], strategies: Mapping[str, type]) -> None:
         """Refuse a setting about backbones or steps in a run where nothing has a backbone or takes steps."""
@@ -243,25 +275,17 @@ def _checked(name: str, value: Any, where: str) -> Any:
             raise ContinuadError(f"{where}: {_quoted(name, value)}, under [options]")
         raise ContinuadError(f"{where}: unknown setting '{name}'{nearest(name, about)}")
     what = option_name(name) if where == COMMAND_LINE else f"{where}: {name}"
-    hint = get_type_hints(Settings)[name]
+    hint = hints_of(Settings)[name]
     if name == "image_size" and isinstance(value, int):
         value = (value, value)
-    if get_origin(hint) is tuple:
+    if isinstance(about[name].default, tuple):
         value = tuple(value) if isinstance(value, list | tuple) else (value,)
     value = fitted(what, value, hint)
-    _check_range(what, about[name].name, value, about[name].metadata)
+    _check_more(what, name, value)
     return tuple(dict.fromkeys(value)) if name in FREE_TO_GROW and isinstance(value, tuple) else value
 
 
-def _check_range(what: str, name: str, value: Any, about: Mapping[str, Any]) -> None:
-    several = value if isinstance(value, tuple) else (value,)
-    if about["lowest"] is not None and min(several, default=about["lowest"]) < about["lowest"]:
-        raise ContinuadError(f"{what} is {_shown(value)}; allowed: {about['lowest']} or more")
-    if about["choices"] and value not in about["choices"]:
-        there = ", ".join(choice for choice in about["choices"] if choice)
-        raise ContinuadError(f"{what} is {value!r}, which is not known; there are {there}")
-    if name == "val_share" and not 0 < value < 1:
-        raise ContinuadError(f"{what} is {value}; allowed: a number between 0 and 1, such as 0.1")
+def _check_more(what: str, name: str, value: Any) -> None:
     if name in ("detector", "strategy"):
         if not value:
             raise ContinuadError(f"{what} is empty; give at least one name, see `continuad list`")
@@ -270,8 +294,6 @@ def _check_range(what: str, name: str, value: Any, about: Mapping[str, Any]) -> 
             raise ContinuadError(
                 f"{what} is {together!r}, one name for several; allowed: a list of names, as [{names}]"
             )
-    if name == "seeds" and not value:
-        raise ContinuadError(f"{what} is empty; give at least one seed, such as 0")
     if name == "options" and (table := next((k for k, v in value.items() if isinstance(v, dict)), None)):
         raise ContinuadError(f"{what}: {_quoted(table, value[table])}")
 
@@ -305,6 +327,13 @@ def _strategy(name: str) -> type:
     from continuad.models.registry import find_strategy
 
     return find_strategy(name)
+
+
+def _refuse_same(option: str, meant: Mapping[str, object]) -> None:
+    """Refuse names that mean one thing: their runs would be the same, and one be taken for the other."""
+    for (one, first), (other, second) in combinations(meant.items(), 2):
+        if first == second:
+            raise ContinuadError(f"{option}: {one} and {other} are the same; give one of them")
 
 
 def _unknown(what: str, name: str, there: Mapping[str, type]) -> ContinuadError:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from continuad.benchmark.settings import COMMAND_LINE, Settings, checked_values, option_name, values_in
+from continuad.core.hints import Range, Seed, Side, fitted
 from continuad.errors import ContinuadError
 
 SEED = Annotated[int | None, typer.Option("--seed", help="One run with this seed.", show_default="0")]
@@ -88,6 +89,8 @@ def _read(name: str, value: Any) -> Any:
         return _options(value)
     if name == "seeds":
         return _seeds(value)
+    if name == "seed":
+        return fitted("--seed", value, Seed)
     return str(value) if isinstance(value, Path) else value
 
 
@@ -102,17 +105,16 @@ def _names(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def _seeds(number: int) -> tuple[int, ...]:
-    if number < 1:
-        raise ContinuadError(f"--seeds is {number}; allowed: 1 or more")
-    return tuple(range(number))
+    return tuple(range(fitted("--seeds", number, Annotated[int, Range(1, 1000)])))
 
 
 def _size(text: str) -> tuple[int, int]:
     height, times, width = text.lower().partition("x")
     try:
-        return int(height), int(width if times else height)
+        sides = int(height), int(width if times else height)
     except ValueError:
         raise ContinuadError(f"--image-size {text}: give a side in pixels (256) or HEIGHTxWIDTH (256x384)") from None
+    return fitted("--image-size", sides[0], Side), fitted("--image-size", sides[1], Side)
 
 
 def _options(texts: Sequence[str]) -> dict[str, Any]:
@@ -126,7 +128,7 @@ def _options(texts: Sequence[str]) -> dict[str, Any]:
             raise ContinuadError(f"--set {text}: {name} is given twice")
         try:
             found[name] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):  # no TOML, or a number or list that Python cannot hold
             found[name] = _whole_path(value)
     return found
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from continuad.core.hints import ImageSize, checks_values, fitted
 from continuad.core.state import Policy, Stats
 from continuad.core.types import Levels, Prediction
 from continuad.errors import ContinuadError
@@ -37,8 +38,13 @@ class Detector(nn.Module):
     steps: int = 1000
     _minimum_size: ClassVar[int] = 32
 
-    def __init__(self, image_size: int | tuple[int, int]):
+    def __init_subclass__(cls, **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        checks_values(cls)
+
+    def __init__(self, image_size: ImageSize):
         super().__init__()
+        fitted("option image_size", image_size, ImageSize)
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.image_size = (height, width)
         if min(self.image_size) < self._minimum_size:

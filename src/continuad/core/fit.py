@@ -15,6 +15,7 @@ from continuad.core.batches import in_order, one_pass, steps_of
 from continuad.core.checkpoint import Checkpoint, Half
 from continuad.core.detector import TRAINED, Detector, validation_loss_of
 from continuad.core.footprint import held_bytes
+from continuad.core.hints import Count, check_fields
 from continuad.core.state import Policy, Stats
 from continuad.core.types import Images
 from continuad.errors import ContinuadError, Diverged
@@ -38,16 +39,14 @@ class Budget:
         ContinuadError: steps and epochs together, or a number below 1.
     """
 
-    steps: int | None = None
-    epochs: int | None = None
-    patience: int | None = None
+    steps: Count | None = None
+    epochs: Count | None = None
+    patience: Count | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.steps is not None and self.epochs is not None:
             raise ContinuadError(f"steps={self.steps} and epochs={self.epochs} exclude each other; give one of them")
-        for name, value in vars(self).items():
-            if value is not None and value < 1:
-                raise ContinuadError(f"{name}={value} must be at least 1, or left unset")
 
     def in_steps(self, epoch: int, default: int) -> int:
         """Steps in all, for epochs of that many steps."""

@@ -10,8 +10,27 @@ from torch.optim import Optimizer
 
 from continuad.core.state import Stats
 from continuad.core.undo import Before
+from continuad.errors import ContinuadError
 
 MEGABYTE = 10**6  # as the thesis counts
+LARGEST = 4000  # megabytes of weights: no network here is meant to be larger
+
+
+def refuse_large(options: str, weights: float) -> None:
+    """Refuse a network before its memory is taken.
+
+    Args:
+        options: those that make it so large, with their values, such as "width=4.0".
+        weights: how many float32 numbers about it would have.
+
+    Raises:
+        ContinuadError: they take more than `LARGEST` megabytes.
+    """
+    megabytes = 4 * weights / MEGABYTE
+    if megabytes > LARGEST:
+        raise ContinuadError(
+            f"{options} make a network of {megabytes / 1000:,.0f} GB; allowed: {LARGEST / 1000:g} GB. Lower them"
+        )
 
 
 class Footprint(NamedTuple):

@@ -6,7 +6,7 @@ import copy
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from continuad.core.checkpoint import Checkpoint
 from continuad.core.detector import Detector, OutOfFold, ask
 from continuad.core.fit import Budget, Progress, TaskImages, fit, seed_of
 from continuad.core.footprint import held_bytes
+from continuad.core.hints import Seed, checks_values, fitted
 from continuad.core.state import Policy, Stats
 from continuad.core.thresholds import Thresholds
 from continuad.core.types import Chosen, Images, ImageSet, Joined, LearnedTask, Prediction, Task
@@ -54,8 +55,13 @@ class Strategy(nn.Module):
     budget: Budget = Budget()
     thresholds_from: str = "train"
 
-    def __init__(self, detector: Detector, seed: int = 0):
+    def __init_subclass__(cls, **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        checks_values(cls)
+
+    def __init__(self, detector: Detector, seed: Seed = 0):
         super().__init__()
+        fitted("option seed", seed, Seed)
         if reason := self.refuses(type(detector)):
             raise ContinuadError(reason)
         self.detector, self.seed, self.kept, self.calibration = detector, seed, Stats(), Calibration()

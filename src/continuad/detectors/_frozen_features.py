@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from continuad.core.detector import Detector, check_trained, owners_of
+from continuad.core.hints import ImageSize
 from continuad.core.types import Levels, Prediction
 from continuad.vision.backbones import AnyBackbone, Backbone, BackboneSpec, load_backbone
 
@@ -24,7 +25,7 @@ class FrozenFeatures(Detector):
         ContinuadError: a size that the backbone does not take, or strides that it does not have.
     """
 
-    def __init__(self, image_size: int | tuple[int, int], backbone: AnyBackbone, strides: Sequence[int]):
+    def __init__(self, image_size: ImageSize, backbone: AnyBackbone, strides: Sequence[int]):
         super().__init__(image_size)
         self.backbone = BackboneSpec.of(backbone)
         self.pyramid = load_backbone(self.backbone, strides)

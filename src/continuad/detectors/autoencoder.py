@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from continuad.core.detector import Detector
+from continuad.core.hints import ImageSize, Seed
 from continuad.core.types import Prediction
-from continuad.vision.reconstruction import Decoder, Encoder, Error, check_options, check_width, reconstruction_map
+from continuad.vision.reconstruction import Decoder, Encoder, Error, Latent, Width, reconstruction_map
 from continuad.vision.ssim import ssim_loss
 
 
@@ -35,16 +36,14 @@ class Autoencoder(Detector):
 
     def __init__(
         self,
-        image_size: int | tuple[int, int] = 256,
+        image_size: ImageSize = 256,
         loss: Error = "ssim",
-        latent: int = 100,
-        width: float = 1.0,
-        seed: int = 0,
+        latent: Latent = 100,
+        width: Width = 1.0,
+        seed: Seed = 0,
     ):
         super().__init__(image_size)
-        check_width(width)
         self.width = width
-        check_options(latent, loss=loss)
         self.loss, self.latent, self.seed = loss, latent, seed
         self.encoder = Encoder(self.image_size, latent, width)
         self.decoder = Decoder(self.image_size, latent, width)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from continuad.core.hints import Count, ImageSize, Range, Seed
 from continuad.core.state import Policy
 from continuad.core.types import Levels, Prediction
 from continuad.detectors._frozen_features import FrozenFeatures
 from continuad.errors import ContinuadError
-from continuad.vision.anomaly_map import side_by_side, upsample_and_smooth
-from continuad.vision.backbones import DEFAULT, AnyBackbone
+from continuad.vision.anomaly_map import Sigma, check_sigma, side_by_side, upsample_and_smooth
+from continuad.vision.backbones import DEFAULT, AnyBackbone, Strides
 
 
 class Cfa(FrozenFeatures):
@@ -53,18 +55,18 @@ class Cfa(FrozenFeatures):
 
     def __init__(
         self,
-        image_size: int | tuple[int, int] = 256,
+        image_size: ImageSize = 256,
         backbone: AnyBackbone = DEFAULT,
-        strides: Sequence[int] = (4, 8, 16),
-        gamma_c: int = 1,
-        gamma_d: int = 1,
-        attracted: int = 3,
-        repelled: int = 3,
-        radius: float = 1e-5,
-        alpha: float = 0.1,
-        nu: float = 1e-3,
-        sigma: float = 4.0,
-        seed: int = 0,
+        strides: Strides = (4, 8, 16),
+        gamma_c: Count = 1,
+        gamma_d: Count = 1,
+        attracted: Count = 3,
+        repelled: Count = 3,
+        radius: Annotated[float, Range(0, 1e6)] = 1e-5,
+        alpha: Annotated[float, Range(0, 1e6)] = 0.1,
+        nu: Annotated[float, Range(1e-9, 1e6)] = 1e-3,
+        sigma: Sigma = 4.0,
+        seed: Seed = 0,
     ):
         super().__init__(image_size, backbone, strides)
         self.strides = tuple(strides)
@@ -77,16 +79,14 @@ class Cfa(FrozenFeatures):
         self.r = nn.Parameter(torch.tensor(float(radius)))
 
     def _check(self, channels: int) -> None:
-        for name in ("gamma_c", "gamma_d", "attracted", "repelled", "nu"):
-            if getattr(self, name) <= 0:
-                raise ContinuadError(f"CFA: {name}={getattr(self, name)} must be positive")
+        check_sigma(self.sigma, self.image_size)
         if self.gamma_d > channels:
-            raise ContinuadError(f"CFA: gamma_d={self.gamma_d} leaves none of the backbone's {channels} channels")
+            raise ContinuadError(f"option gamma_d is {self.gamma_d}; allowed: 1 to the backbone's {channels} channels")
         height, width = (-(-side // min(self.pyramid.strides)) for side in self.image_size)
         centres, needed = height * width // self.gamma_c, self.attracted + self.repelled
         if centres < needed:
             raise ContinuadError(
-                f"CFA: image size {self.image_size[0]} x {self.image_size[1]} and gamma_c={self.gamma_c} give "
+                f"image size {self.image_size[0]} x {self.image_size[1]} and gamma_c={self.gamma_c} give "
                 f"{centres} centres, but attracted + repelled needs {needed}; use larger images or a smaller gamma_c"
             )
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from continuad.core.footprint import refuse_large
+from continuad.core.hints import Count, ImageSize, Range, Seed
 from continuad.core.types import Levels, Prediction
 from continuad.detectors._flows import without_closures
 from continuad.detectors._frozen_features import FrozenFeatures
 from continuad.errors import ContinuadError
-from continuad.vision.backbones import DEFAULT, AnyBackbone
+from continuad.vision.backbones import DEFAULT, AnyBackbone, Strides
 
 CLAMP = 1.9  # a coupling scales a channel by at most e^1.9
 WARM_UP = 0.08  # share of the steps in which the learning rate rises, from a tenth
@@ -58,23 +61,23 @@ class Cflow(FrozenFeatures):
 
     def __init__(
         self,
-        image_size: int | tuple[int, int] = 256,
+        image_size: ImageSize = 256,
         backbone: AnyBackbone = DEFAULT,
-        strides: Sequence[int] = (8, 16, 32),
-        flow_steps: int = 8,
-        condition: int = 128,
-        fibres: int = 256,
-        seed: int = 0,
+        strides: Strides = (8, 16, 32),
+        flow_steps: Annotated[int, Range(1, 100)] = 8,
+        condition: Annotated[int, Range(4, 4096)] = 128,
+        fibres: Count = 256,
+        seed: Seed = 0,
     ):
         super().__init__(image_size, backbone, strides)
         self.strides = tuple(strides)
         self.flow_steps, self.condition, self.fibres, self.seed = flow_steps, condition, fibres, seed
-        if flow_steps < 1:
-            raise ContinuadError(f"flow_steps={flow_steps} must be at least 1; the original takes 8")
-        if condition < 4 or condition % 4:
-            raise ContinuadError(f"condition={condition} must be a multiple of 4: a sine and a cosine for both axes")
-        if fibres < 1:
-            raise ContinuadError(f"fibres={fibres} must be at least 1; the original takes 256")
+        if condition % 4:
+            raise ContinuadError(
+                f"option condition is {condition}; allowed: a multiple of 4, for a sine and a cosine of both axes"
+            )
+        wide = [channels + condition for channels in self.pyramid.channels]
+        refuse_large(f"flow_steps={flow_steps}, condition={condition}", flow_steps * sum(4 * one**2 for one in wide))
         self.flows = nn.ModuleList(self._flow(channels) for channels in self.pyramid.channels)
 
     def _flow(self, channels: int) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as V
 
 from continuad.core.detector import TRAINED, Detector
+from continuad.core.hints import ImageSize, Items, Range, Seed
 from continuad.core.state import Policy
 from continuad.core.types import Prediction
 from continuad.data.synthetic import Pictures, perlin_mask
@@ -51,15 +53,13 @@ class Draem(Detector):
 
     def __init__(
         self,
-        image_size: int | tuple[int, int] = 256,
-        width: float = 1.0,
-        textures: str | None = None,
-        published: str | None = None,
-        seed: int = 0,
+        image_size: ImageSize = 256,
+        width: Annotated[float, Range(0, 2, above=True)] = 1.0,
+        textures: Annotated[str, Items(4096)] | None = None,
+        published: Annotated[str, Items(4096)] | None = None,
+        seed: Seed = 0,
     ):
         super().__init__(image_size)
-        if not width > 0:
-            raise ContinuadError(f"width={width} must be above 0; 1 is the published size, 0.125 an eighth of it")
         self.width, self.textures, self.published, self.seed = width, textures, published, seed
         self.pictures = Pictures(textures)
         self.repair = Repair(max(1, round(128 * width)))

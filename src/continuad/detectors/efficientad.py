@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as tv
 
 from continuad.core.detector import Detector
+from continuad.core.hints import ImageSize, Items, Seed
 from continuad.core.state import Policy
 from continuad.core.types import Prediction
 from continuad.data.synthetic import Pictures
@@ -59,11 +60,11 @@ class EfficientAdS(Detector):
 
     def __init__(
         self,
-        image_size: int | tuple[int, int] = 256,
-        teacher: str | None = None,
-        penalty: str | None = None,
+        image_size: ImageSize = 256,
+        teacher: Annotated[str, Items(4096)] | None = None,
+        penalty: Annotated[str, Items(4096)] | None = None,
         padding: bool = True,
-        seed: int = 0,
+        seed: Seed = 0,
     ):
         super().__init__(image_size)
         self.teacher, self.penalty, self.padding, self.seed = teacher, penalty, padding, seed

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from continuad.core.footprint import refuse_large
+from continuad.core.hints import ImageSize, Items, Range, Seed
 from continuad.core.types import Levels, Prediction
 from continuad.detectors._flows import without_closures
 from continuad.detectors._frozen_features import FrozenFeatures
 from continuad.errors import ContinuadError
 from continuad.vision.anomaly_map import upsample_and_smooth
-from continuad.vision.backbones import DEFAULT, AnyBackbone
+from continuad.vision.backbones import DEFAULT, AnyBackbone, Strides
 from continuad.vision.winograd import Conv2d
 
 CLAMP = 2.0  # a coupling scales a channel by at most e^2
@@ -50,23 +53,21 @@ class FastFlow(FrozenFeatures):
 
     def __init__(
         self,
-        image_size: int | tuple[int, int] = 256,
+        image_size: ImageSize = 256,
         backbone: AnyBackbone = DEFAULT,
-        strides: Sequence[int] = (4, 8, 16),
-        flow_steps: int = 8,
-        kernels: Sequence[int] = (3, 1),
-        hidden: float = 1.0,
-        seed: int = 0,
+        strides: Strides = (4, 8, 16),
+        flow_steps: Annotated[int, Range(1, 100)] = 8,
+        kernels: Annotated[Sequence[Annotated[int, Range(1, 31)]], Items(100)] = (3, 1),
+        hidden: Annotated[float, Range(0, 16, above=True)] = 1.0,
+        seed: Seed = 0,
     ):
         super().__init__(image_size, backbone, strides)
         self.strides = tuple(strides)
         self.flow_steps, self.kernels, self.hidden, self.seed = flow_steps, tuple(kernels), hidden, seed
-        if flow_steps < 1:
-            raise ContinuadError(f"flow_steps={flow_steps} must be at least 1; 8 is usual")
-        if not self.kernels or any(kernel < 1 or kernel % 2 == 0 for kernel in self.kernels):
-            raise ContinuadError(f"kernels={self.kernels} must be odd numbers, such as (3, 1)")
-        if not hidden > 0:
-            raise ContinuadError(f"hidden={hidden} must be above 0; 1 is usual")
+        if any(kernel % 2 == 0 for kernel in self.kernels):
+            raise ContinuadError(f"option kernels is {list(kernels)}; allowed: odd numbers, such as [3, 1]")
+        weights = flow_steps * max(self.kernels) ** 2 * hidden * sum(1.5 * c**2 for c in self.pyramid.channels)
+        refuse_large(f"flow_steps={flow_steps}, kernels={list(kernels)}, hidden={hidden}", weights)
         shapes = [level.shape[1:] for level in self.embed(torch.zeros(1, 3, *self.image_size, dtype=torch.uint8))]
         self.norms = nn.ModuleList(nn.LayerNorm(shape) for shape in shapes)
         self.flows = nn.ModuleList(self._flow(shape) for shape in shapes)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import accumulate
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from continuad.core.hints import Count, ImageSize, Range, Seed
 from continuad.core.state import Policy, fold_in
 from continuad.core.types import Levels, Prediction
 from continuad.detectors._frozen_features import FeatureStatistics
 from continuad.errors import ContinuadError
-from continuad.vision.anomaly_map import upsample_and_smooth
-from continuad.vision.backbones import DEFAULT, AnyBackbone
+from continuad.vision.anomaly_map import Sigma, check_sigma, upsample_and_smooth
+from continuad.vision.backbones import DEFAULT, AnyBackbone, Strides
 
 POSITIONS_AT_ONCE = 64  # matrices inverted together in double precision: bounds the working memory
 
@@ -41,7 +43,7 @@ class Padim(FeatureStatistics):
         strides: levels used; all are brought to the grid of the finest by repeating cells.
         channels: how many of all levels' channels are drawn (100 for small networks; the thesis takes 350
             of WideResNet-50-2's 1792).
-        epsilon: added to the covariance's diagonal.
+        epsilon: added to the covariance's diagonal, so that it can be inverted; 1e-6 to 1000.
         sigma: blur of the map in pixels.
         seed: of the channel draw; the drawn channels are saved with the model.
     """
@@ -51,22 +53,21 @@ class Padim(FeatureStatistics):
 
     def __init__(
         self,
-        image_size: int | tuple[int, int] = 256,
+        image_size: ImageSize = 256,
         backbone: AnyBackbone = DEFAULT,
-        strides: Sequence[int] = (4, 8, 16),
-        channels: int = 100,
-        epsilon: float = 0.01,
-        sigma: float = 4.0,
-        seed: int = 0,
+        strides: Strides = (4, 8, 16),
+        channels: Count = 100,
+        epsilon: Annotated[float, Range(1e-6, 1000)] = 0.01,
+        sigma: Sigma = 4.0,
+        seed: Seed = 0,
     ):
         super().__init__(image_size, backbone, strides)
         self.strides = tuple(strides)
         self.channels, self.epsilon, self.sigma, self.seed = channels, epsilon, sigma, seed
         total = sum(self.pyramid.channels)
-        if not 1 <= channels <= total:
-            raise ContinuadError(f"channels={channels} must lie between 1 and the {total} of {self.backbone.name}")
-        if epsilon <= 0:
-            raise ContinuadError(f"epsilon={epsilon} must be positive, or covariances cannot be inverted")
+        if channels > total:
+            raise ContinuadError(f"option channels is {channels}; allowed: 1 to the {total} of {self.backbone.name}")
+        check_sigma(sigma, self.image_size)
         drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:channels]
         self.register_buffer("drawn", drawn.sort().values)
         self.frozen = False

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from continuad.core.footprint import MEGABYTE
+from continuad.core.hints import Count, ImageSize, Seed
 from continuad.core.state import Policy
 from continuad.core.types import Levels, Prediction
 from continuad.detectors._frozen_features import FeatureStatistics
@@ -18,8 +19,8 @@ from continuad.errors import ContinuadError
 from continuad.memory.bank import bank_shares, with_share
 from continuad.memory.coreset import greedy_coreset
 from continuad.memory.neighbours import nearest
-from continuad.vision.anomaly_map import side_by_side, upsample_and_smooth
-from continuad.vision.backbones import DEFAULT, AnyBackbone
+from continuad.vision.anomaly_map import Sigma, check_sigma, side_by_side, upsample_and_smooth
+from continuad.vision.backbones import DEFAULT, AnyBackbone, Strides
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class PatchCore(FeatureStatistics):
         backbone: its name, or a `BackboneSpec`. strides: its levels; the finest is the grid.
         bank: vectors in all, such as 10000; or megabytes in all, "20MB"; or a share of each task's patches, "10%",
             with which the bank grows with the tasks.
-        neighbours: for the image score; 1 leaves the weight out.
+        neighbours: for the image score, not more than the bank has vectors; 1 leaves the weight out.
         projection: to how many numbers patches are projected while the coreset is chosen, if they have more.
         sigma: blur of the map in pixels.
         seed: of the projection and of the first vector.
@@ -52,23 +53,26 @@ class PatchCore(FeatureStatistics):
 
     def __init__(
         self,
-        image_size: int | tuple[int, int] = 256,
+        image_size: ImageSize = 256,
         backbone: AnyBackbone = DEFAULT,
-        strides: Sequence[int] = (8, 16),
-        bank: int | str = "10%",
-        neighbours: int = 9,
-        projection: int = 512,
-        sigma: float = 4.0,
-        seed: int = 0,
+        strides: Strides = (8, 16),
+        bank: Count | str = "10%",
+        neighbours: Count = 9,
+        projection: Count = 512,
+        sigma: Sigma = 4.0,
+        seed: Seed = 0,
     ):
         super().__init__(image_size, backbone, strides)
         self.strides, self.bank, self.neighbours, self.projection = tuple(strides), bank, neighbours, projection
         self.sigma, self.seed = sigma, seed
         self.width = sum(self.pyramid.channels)
         self.percent, self.vectors = _budget(bank, self.width)
-        for name in ("neighbours", "projection"):
-            if getattr(self, name) < 1:
-                raise ContinuadError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.percent is None and self.vectors < neighbours:
+            raise ContinuadError(
+                f"option bank is {bank!r}, room for {self.vectors} vectors, fewer than neighbours={neighbours}: "
+                "enlarge the bank, or lower neighbours"
+            )
+        check_sigma(sigma, self.image_size)
         self.fresh: list[tuple[Tensor, Tensor]] = []  # patches of the task that is being learned, and their owners
         self.frozen = False
 
@@ -178,12 +182,14 @@ def _budget(bank: int | str, width: int) -> tuple[float | None, int]:
     """Percent of each task's patches, or None, and the number of vectors in all."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%|MB|)", str(bank))
     if found is None or float(found[1]) <= 0 or (found[2] == "%" and float(found[1]) > 100):
-        raise ContinuadError(f"bank={bank}: give a number of vectors (10000), megabytes (20MB) or a share (10%)")
+        raise ContinuadError(
+            f"option bank is {bank!r}; allowed: a number of vectors (10000), megabytes (20MB) or a share (10%)"
+        )
     amount = float(found[1])
     if found[2] == "%":
         return amount, 0
     size = 4 * width + 8  # with its owner
     vectors = int(amount * MEGABYTE / size) if found[2] == "MB" else int(amount)
     if vectors < 1:
-        raise ContinuadError(f"bank={bank} is less than one vector of {size} bytes; enlarge it")
+        raise ContinuadError(f"option bank is {bank!r}, less than one vector of {size} bytes; enlarge it")
     return None, vectors

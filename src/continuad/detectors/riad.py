@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from continuad.core.detector import Detector
+from continuad.core.hints import ImageSize, Items, Range, Seed
 from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
-from continuad.vision.reconstruction import check_width
+from continuad.vision.reconstruction import Width
 from continuad.vision.ssim import msgms_loss, msgms_map, ssim_loss
 from continuad.vision.winograd import Conv2d
 
@@ -47,18 +49,15 @@ class Riad(Detector):
 
     def __init__(
         self,
-        image_size: int | tuple[int, int] = 256,
-        cells: Sequence[int] = (2, 4, 8, 16),
-        sets: int = 3,
-        width: float = 1.0,
-        seed: int = 0,
+        image_size: ImageSize = 256,
+        cells: Annotated[Sequence[Annotated[int, Range(1, 1024)]], Items(16)] = (2, 4, 8, 16),
+        sets: Annotated[int, Range(2, 100)] = 3,
+        width: Width = 1.0,
+        seed: Seed = 0,
     ):
         super().__init__(image_size)
-        check_width(width)
         self.width = width
         self.cells, self.sets, self.seed = tuple(cells), sets, seed
-        if not cells or min(cells) < 1 or sets < 2:
-            raise ContinuadError(f"cells={list(cells)} must be one or more sides of at least 1, sets={sets} at least 2")
         if _number(self.image_size, max(cells)) < sets:
             raise ContinuadError(
                 f"an image of {self.image_size} has fewer than {sets} cells of {max(cells)} pixels: "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from continuad.core.hints import Count, ImageSize, Seed
 from continuad.core.state import Policy
 from continuad.core.types import Levels, Prediction
 from continuad.detectors._frozen_features import FeatureStatistics
@@ -14,8 +15,8 @@ from continuad.errors import ContinuadError
 from continuad.memory.bank import bank_shares, with_share
 from continuad.memory.coreset import greedy_coreset
 from continuad.memory.neighbours import nearest
-from continuad.vision.anomaly_map import side_by_side, upsample_and_smooth
-from continuad.vision.backbones import DEFAULT, AnyBackbone
+from continuad.vision.anomaly_map import Sigma, check_sigma, side_by_side, upsample_and_smooth
+from continuad.vision.backbones import DEFAULT, AnyBackbone, Strides
 
 RETRIEVAL = 32  # stride of the level whose mean says which images are alike
 
@@ -38,8 +39,9 @@ class Spade(FeatureStatistics):
         image_size: side or (H, W), at least 64.
         backbone: its name, or a `BackboneSpec`. strides: its levels; the finest is the grid. The
             paper takes strides 4, 8 and 16, at some sixteen times the cost of the default here.
-        neighbours: images retrieved (50 in the paper), or as many as there are.
-        bank: good images kept in all, a greedy coreset of each task's pooled features; None keeps every one.
+        neighbours: images retrieved (50 in the paper), or all while there are fewer.
+        bank: good images kept in all, at least `neighbours`, a greedy coreset of each task's pooled features; None
+            keeps every one.
         sigma: blur of the map in pixels.
         seed: of the coreset's first image.
     """
@@ -48,22 +50,27 @@ class Spade(FeatureStatistics):
 
     def __init__(
         self,
-        image_size: int | tuple[int, int] = 256,
+        image_size: ImageSize = 256,
         backbone: AnyBackbone = DEFAULT,
-        strides: Sequence[int] = (8, 16),
-        neighbours: int = 50,
-        bank: int | None = None,
-        sigma: float = 4.0,
-        seed: int = 0,
+        strides: Strides = (8, 16),
+        neighbours: Count = 50,
+        bank: Count | None = None,
+        sigma: Sigma = 4.0,
+        seed: Seed = 0,
     ):
         if RETRIEVAL in strides:
-            raise ContinuadError(f"strides={tuple(strides)}: level {RETRIEVAL} retrieves images; compare finer ones")
+            raise ContinuadError(
+                f"option strides is {list(strides)}: level {RETRIEVAL} retrieves images; compare finer ones"
+            )
         super().__init__(image_size, backbone, (*strides, RETRIEVAL))
         self.strides = tuple(strides)
         self.neighbours, self.bank, self.sigma, self.seed = neighbours, bank, sigma, seed
-        for name, value in (("neighbours", neighbours), ("bank", bank)):
-            if value is not None and value < 1:
-                raise ContinuadError(f"{name}={value} must be at least 1")
+        if bank is not None and bank < neighbours:
+            raise ContinuadError(
+                f"option bank is {bank}, fewer images than neighbours={neighbours}: enlarge the bank, or lower "
+                "neighbours"
+            )
+        check_sigma(sigma, self.image_size)
         self.fresh: list[list[Tensor]] = []  # of the task that is being learned
         self.frozen = False
 

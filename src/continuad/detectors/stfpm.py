@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from continuad.core.detector import Detector
+from continuad.core.hints import ImageSize, Seed
 from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
 from continuad.vision.anomaly_map import upsample_and_smooth
-from continuad.vision.backbones import DEFAULT, AnyBackbone, BackboneSpec, load_backbone
+from continuad.vision.backbones import DEFAULT, AnyBackbone, BackboneSpec, Strides, load_backbone
 from continuad.vision.pyramids import drop_idle, pyramid, trial_image
 
 
@@ -38,10 +37,10 @@ class Stfpm(Detector):
 
     def __init__(
         self,
-        image_size: int | tuple[int, int] = 256,
+        image_size: ImageSize = 256,
         backbone: AnyBackbone = DEFAULT,
-        strides: Sequence[int] = (4, 8, 16),
-        seed: int = 0,
+        strides: Strides = (4, 8, 16),
+        seed: Seed = 0,
     ):
         super().__init__(image_size)
         self.backbone, self.strides, self.seed = BackboneSpec.of(backbone), tuple(strides), seed

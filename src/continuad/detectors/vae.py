@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
 from continuad.core.detector import Detector
+from continuad.core.hints import ImageSize, Range, Seed
 from continuad.core.types import Prediction
-from continuad.errors import ContinuadError
 from continuad.vision.reconstruction import (
     Decoder,
     Encoder,
     Error,
-    check_options,
-    check_width,
+    Latent,
+    Width,
     reconstruction_map,
     variational_loss,
 )
@@ -34,7 +36,7 @@ class Vae(Detector):
         error: of the map, "l2" as in the loss, or "ssim", see `reconstruction_map`. Learning is the same.
         latent: numbers an image is squeezed through.
         beta: weight of the divergence from the prior. Larger: smoother images, and drawn ones closer to real.
-            None: twice what is not rebuilt at the time, see `variational_loss`.
+            0 leaves it out. None: twice what is not rebuilt at the time, see `variational_loss`.
         width: scales all channels.
         seed: of the random weights.
     """
@@ -44,19 +46,15 @@ class Vae(Detector):
 
     def __init__(
         self,
-        image_size: int | tuple[int, int] = 256,
+        image_size: ImageSize = 256,
         error: Error = "l2",
-        latent: int = 100,
-        beta: float | None = None,
-        width: float = 1.0,
-        seed: int = 0,
+        latent: Latent = 100,
+        beta: Annotated[float, Range(0, 1e6)] | None = None,
+        width: Width = 1.0,
+        seed: Seed = 0,
     ):
         super().__init__(image_size)
-        check_width(width)
         self.width = width
-        check_options(latent, error=error)
-        if beta is not None and not beta >= 0:
-            raise ContinuadError(f"beta={beta} must not be negative; 0 leaves the divergence out")
         self.error, self.latent, self.beta, self.seed = error, latent, beta, seed
         self.encoder = Encoder(self.image_size, 2 * latent, width)
         self.decoder = Decoder(self.image_size, latent, width)

@@ -1,25 +1,25 @@
 """Options of detectors and strategies: which there are, which values they take, and how they are written.
 
-The constructor's arguments are the options, and their type hints say what is allowed. All of this works on classes and
-on their outlines alike (see `outline`), so mistakes are found before torch is loaded.
+The constructor's arguments are the options, and their type hints say what is allowed (see `core.hints`). All of this
+works on classes and on their outlines alike (see `outline`), so mistakes are found before torch is loaded.
 """
 
 from __future__ import annotations
 
 import inspect
-import math
-import numbers
-import os
-import types
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
+from continuad.core.hints import Count, fits, fitted, hints_of
 from continuad.errors import ContinuadError
 from continuad.models.names import file_of, files_of
 
 NOT_OPTIONS = {"detector", "members"}  # arguments of a strategy that are objects, not settings
 STEPS = "steps"  # a detector's own number of steps; no argument, but set by name like one
+OF_THE_RUN = {"seed": "--seed", "image_size": "--image-size"}  # options with one value for all of a run
+COMBINED = "combined"  # the strategy of several; it is written as their names with "+" between them
 
 
 def options_of(kind: type) -> dict[str, Any]:
@@ -87,8 +87,49 @@ def split_value(text: str) -> tuple[str, str]:
     return name, value
 
 
+def parts_of(text: str) -> list[str]:
+    """The strategies that a text names: several where "+" stands between them.
+
+    Raises:
+        ContinuadError: one of them is empty, or is `combined`, which has no meaning without others.
+    """
+    parts = text.split("+")
+    if any(not part or split_value(part)[0] == COMBINED for part in parts):
+        raise ContinuadError(
+            f"strategy '{text}': several strategies are written with + between them, such as replay:300+ewc"
+        )
+    return parts
+
+
+def identity(kind: type, text: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a strategy is, however it is written: `replay:5` and `replay:exemplars=05` are one thing.
+
+    Args:
+        options: those that are set beside its name.
+    """
+    defaults = {name: p.default for name, p in inspect.signature(kind).parameters.items() if name in options_of(kind)}
+    values = defaults | dict(options) | written(kind, text)
+    return (
+        class_of(kind),
+        *sorted(f"{name}={_plain(value)}" for name, value in values.items()),
+    )
+
+
+def class_of(kind: type) -> str:
+    """A class, or the outline of one, by module and name; of a tiled detector, the class inside."""
+    kind = getattr(kind, "kind", kind)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _plain(value: Any) -> Any:
+    """An amount such as "05.0MB" in one spelling."""
+    amount = re.fullmatch(r"(\d+(?:\.\d+)?)(%|MB)", value) if isinstance(value, str) else None
+    return (float(amount[1]), amount[2]) if amount else value
+
+
 def refuse_unmatched(options: Mapping[str, Any], kinds: Mapping[str, type], parts: Iterable[str] = ()) -> None:
-    """Refuse options of a run, such as {"padim.channels": 350}, that none of its detectors and strategies takes.
+    """Refuse options of a run, such as {"padim.channels": 350}, that none of its detectors and strategies takes, and
+    those that the whole run has one value for.
 
     Args:
         kinds: the detectors and strategies of the run by name.
@@ -100,6 +141,12 @@ def refuse_unmatched(options: Mapping[str, Any], kinds: Mapping[str, type], part
     has = {f"{name}.{option}": hint for name, kind in kinds.items() for option, hint in run_options(kind).items()}
     for full, value in options.items():
         name, _, option = full.rpartition(".")
+        if name == COMBINED:
+            raise ContinuadError(f"option {full}: write strategies with + between them, as --strategy replay:300+ewc")
+        if full in has and option in OF_THE_RUN:
+            raise ContinuadError(
+                f"option {full} is {value!r}: a run has one value for all, given by {OF_THE_RUN[option]}"
+            )
         if full in has:
             fitted(f"option {full}", value, has[full])
         elif name in kinds:
@@ -118,27 +165,8 @@ def refuse_unmatched(options: Mapping[str, Any], kinds: Mapping[str, type], part
 
 def run_options(kind: type) -> dict[str, Any]:
     """The options that a run may set for a detector or strategy: for a detector that learns in steps also `steps`."""
-    more = {STEPS: int} if getattr(kind, "learns_by", "") == "gradient" else {}
+    more = {STEPS: Count} if getattr(kind, "learns_by", "") == "gradient" else {}
     return options_of(kind) | more
-
-
-def fitted(what: str, value: Any, hint: Any) -> Any:
-    """A value as a type hint asks for it: a whole number becomes a number where a number is allowed, a path text.
-
-    Raises:
-        ContinuadError: the hint does not allow the value; `what` names it.
-    """
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    for kind in _kinds(hint):
-        if _fits(value, kind):
-            return kind(value) if kind in (int, float) else value
-    raise ContinuadError(f"{what} is {value!r}; allowed: {allowed(hint)}")
-
-
-def allowed(hint: Any) -> str:
-    """What a type hint allows, in words: "a whole number or text"."""
-    return " or ".join(words for kind in _kinds(hint) if (words := _in_words(kind))) or "nothing that can be written"
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -149,12 +177,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def _hints(kind: type) -> dict[str, Any]:
     inner = getattr(kind, "kind", None)  # the detector that a tiled one cuts pictures for
-    try:
-        return (_hints(inner) if isinstance(inner, type) else {}) | get_type_hints(
-            inspect.getattr_static(kind, "__init__")
-        )
-    except NameError:  # a class from elsewhere whose hints cannot be read: its constructor judges values
-        return {}
+    own = hints_of(inspect.getattr_static(kind, "__init__"))
+    return (_hints(inner) if isinstance(inner, type) else {}) | own
 
 
 def _from_text(what: str, text: str, hint: Any) -> Any:
@@ -166,49 +190,6 @@ def _from_text(what: str, text: str, hint: Any) -> Any:
             continue
     readings += [text == "true"] if text in ("true", "false") else []
     for value in (*readings, text):
-        if any(_fits(value, kind) for kind in _kinds(hint)):
+        if fits(value, hint):
             return fitted(what, value, hint)
     return fitted(what, text, hint)
-
-
-def _kinds(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of one kind; kinds that cannot be checked fit everything."""
-    if kind is float:
-        return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    if kind is int:
-        return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    origin, inside = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return value in inside
-    if isinstance(origin, type) and issubclass(origin, Sequence):
-        return isinstance(value, list | tuple) and _fit_all(value, origin, inside)
-    try:
-        return isinstance(value, origin or kind)
-    except TypeError:  # Any, or a protocol
-        return True
-
-
-def _fit_all(values: Sequence[Any], origin: type, inside: tuple[Any, ...]) -> bool:
-    """Whether the items of a list or tuple fit `tuple[int, int]`, `tuple[str, ...]` or `Sequence[int]`."""
-    if origin is tuple and inside[-1] is not Ellipsis:
-        return len(values) == len(inside) and all(map(_fits, values, inside))
-    return all(any(_fits(one, kind) for kind in _kinds(inside[0])) for one in values)
-
-
-def _in_words(kind: Any) -> str:
-    simple = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    if kind in simple:
-        return simple[kind]
-    origin, inside = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return ", ".join(map(str, inside))
-    if origin is not None and issubclass(origin, Sequence) and inside:
-        several = {int: "whole numbers, such as [4, 8]", str: 'a list of texts, such as ["a", "b"]'}
-        if origin is tuple and inside[-1] is not Ellipsis:
-            return f"{len(inside)} {several.get(inside[0], 'values')}"
-        return several.get(inside[0], "a list of values")
-    return ""  # an object, which Python can give and text cannot

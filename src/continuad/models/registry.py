@@ -5,7 +5,7 @@ A file with several classes tells them apart by `variant`, as in `efficientad-s`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from continuad.core.detector import Detector
+from continuad.core.hints import Seed, fitted
 from continuad.core.strategy import Strategy
 from continuad.errors import ContinuadError
 from continuad.models import names
 from continuad.models.names import TILED, Role, classes, classes_in, file_of, files_of, name_in
-from continuad.models.options import checked, nearest, options_of, split_value, written
+from continuad.models.options import COMBINED, checked, nearest, options_of, parts_of, split_value, written
 from continuad.vision.tiles import Tiled, tiled
 
 Kind = TypeVar("Kind", Detector, Strategy)
@@ -52,8 +53,12 @@ def make_detector(name: str, **options: Any) -> Detector:
 
     Whatever its constructor draws at random follows from its `seed` (0 unless it is given), and torch's global
     generator is left as it was.
+
+    Raises:
+        ContinuadError: an unknown name or option, or a value that the option does not take.
     """
     kind = find_detector(name)
+    fitted(f"option {name}.seed", options.get("seed", 0), Seed)
     with torch.random.fork_rng():
         torch.manual_seed(options.get("seed", 0))
         return _construct(kind, name, options)
@@ -62,15 +67,29 @@ def make_detector(name: str, **options: Any) -> Detector:
 @torch.inference_mode(False)
 def make_strategy(text: str, detector: Detector, **options: Any) -> Strategy:
     """A strategy by name, with options after colons, the first of its own without a name: `replay:300`,
-    `replay:2MB:coding=webp`; or several strategies: `replay:300+ewc`."""
+    `replay:2MB:coding=webp`; or several strategies: `replay:300+ewc`.
+
+    Raises:
+        ContinuadError: an unknown name or option, a value that the option does not take, or an option that is given
+            both in the text and beside it.
+    """
     name, value = split_value(text)
     found = find_strategy(name)
-    if name == "combined":
-        options = {"strategies": value or "replay", **options}
-        seed = options.get("seed", 0)
-        members = [make_strategy(one, detector, seed=seed) for one in options["strategies"].split("+")]
-        return _construct(found, name, {"detector": detector, "members": members, **options})
-    return _construct(found, name, {"detector": detector, **options, **written(found, text)})
+    if name == COMBINED:
+        _refuse_twice(text, {"strategies"} if value else set(), options)
+        members = fitted("option combined.strategies", value or options.get("strategies", "replay"), str)
+        made = [make_strategy(one, detector, seed=options.get("seed", 0)) for one in parts_of(members)]
+        return _construct(found, name, {"detector": detector, "members": made, **options, "strategies": members})
+    behind = written(found, text)
+    _refuse_twice(text, behind.keys(), options)
+    return _construct(found, name, {"detector": detector, **options, **behind})
+
+
+def _refuse_twice(text: str, written: Set[str], options: Mapping[str, Any]) -> None:
+    if twice := sorted(written & options.keys()):
+        raise ContinuadError(
+            f"'{text}' gives {twice[0]}, and {twice[0]} is given once more as {options[twice[0]]!r}; give one of them"
+        )
 
 
 def refusal(strategy: str, detector: str) -> str | None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from continuad.core.hints import Range
 from continuad.core.state import Stats
 from continuad.core.thresholds import conformal_place
 from continuad.core.types import Batch, Levels
 from continuad.vision.backbones import DEFAULT, AnyBackbone, Backbone, load_backbone
 
+Reject = Annotated[float, Range(0, 1, below=True)]
 REJECT = 0.01  # default share of good images that may be taken for none of the known tasks
 MARGIN = 1.5  # defects move an image away from its task, too: room for them before it is called unknown
 FARTHEST = 64  # of a task's images, kept to say how far it reaches: bounds the memory

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from continuad.core.batches import in_order
 from continuad.core.detector import Detector, Embeds, ask, check_size
+from continuad.core.hints import Seed
 from continuad.core.strategy import Strategy
 from continuad.core.thresholds import Thresholds, standardise
 from continuad.core.types import NONE, Levels, Prediction, Task
-from continuad.errors import ContinuadError
-from continuad.strategies._pooled import REJECT, Nearest, PooledTaskInference, pooled
+from continuad.strategies._pooled import REJECT, Nearest, PooledTaskInference, Reject, pooled
 from continuad.vision.backbones import DEFAULT, AnyBackbone, BackboneSpec
 
 
@@ -35,13 +35,11 @@ class TaskInferring(Strategy):
     def __init__(
         self,
         detector: Detector,
-        seed: int = 0,
+        seed: Seed = 0,
         backbone: AnyBackbone = DEFAULT,
-        reject: float | None = REJECT,
+        reject: Reject | None = REJECT,
     ):
         super().__init__(detector, seed)
-        if reject is not None and not 0 <= reject < 1:
-            raise ContinuadError(f"reject={reject} must be a share of good images in [0, 1)")
         self.backbone, self.reject = BackboneSpec.of(backbone), reject
         shared = detector.embedder() if isinstance(detector, Embeds) else None
         self.pooled = PooledTaskInference(self.backbone, shared, REJECT if reject is None else reject)

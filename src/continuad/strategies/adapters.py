@@ -11,9 +11,10 @@ from torch.nn.utils import parametrize
 
 from continuad.core.detector import Detector
 from continuad.core.fit import seed_of
+from continuad.core.hints import Count, Seed
 from continuad.core.types import Task
 from continuad.errors import ContinuadError
-from continuad.strategies._pooled import REJECT
+from continuad.strategies._pooled import REJECT, Reject
 from continuad.strategies._snapshots import light_view
 from continuad.strategies._task_inference import TaskInferring
 from continuad.vision.backbones import DEFAULT, AnyBackbone
@@ -36,14 +37,12 @@ class Adapters(TaskInferring):
     def __init__(
         self,
         detector: Detector,
-        rank: int = 4,
-        seed: int = 0,
+        rank: Count = 4,
+        seed: Seed = 0,
         backbone: AnyBackbone = DEFAULT,
-        reject: float | None = REJECT,
+        reject: Reject | None = REJECT,
     ):
         super().__init__(detector, seed, backbone, reject)
-        if rank < 1:
-            raise ContinuadError(f"adapters rank={rank} must be at least 1")
         self.rank = rank
         places = list(_adapt(detector, rank))
         self.base = {f"{place}.original" for place in places}

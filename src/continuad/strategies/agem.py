@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from continuad.core.detector import Detector
+from continuad.core.hints import STEPS_MOST, Count, Range, Seed
 from continuad.core.strategy import Strategy
 from continuad.memory.codec import Coding
-from continuad.strategies._options import check_range
 from continuad.strategies._passes import drawn, loss_gradients
 from continuad.strategies._replay import WithExemplars
 
@@ -24,13 +26,12 @@ class Agem(WithExemplars):
     def __init__(
         self,
         detector: Detector,
-        exemplars: int | str = 300,
-        sample: int = 0,
-        seed: int = 0,
+        exemplars: Count | str = 300,
+        sample: Annotated[int, Range(0, STEPS_MOST)] = 0,
+        seed: Seed = 0,
         coding: Coding = "raw",
     ):
         super().__init__(detector, exemplars, seed, coding)
-        check_range(0, sample=sample)
         self.sample = sample
 
     def on_gradients(self) -> None:

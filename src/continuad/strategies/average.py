@@ -4,6 +4,7 @@ from torch import Tensor
 
 from continuad.core.batches import in_order
 from continuad.core.detector import Detector, HasMoments
+from continuad.core.hints import Seed
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
 
@@ -18,7 +19,7 @@ class Average(Strategy):
 
     out_of_fold = False  # no image can be taken out of an average
 
-    def __init__(self, detector: Detector, seed: int = 0):
+    def __init__(self, detector: Detector, seed: Seed = 0):
         super().__init__(detector, seed)
         self.earlier: dict[str, Tensor] | None = None
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor, nn
 
 from continuad.core.detector import Detector
+from continuad.core.hints import Seed
 from continuad.core.strategy import Strategy
 from continuad.core.types import Images, Prediction, Task
 from continuad.errors import ContinuadError
@@ -28,7 +29,9 @@ class Combined(Strategy):
         ContinuadError: a strategy that cannot be combined, or two that replay.
     """
 
-    def __init__(self, detector: Detector, members: Sequence[Strategy] = (), strategies: str = "replay", seed: int = 0):
+    def __init__(
+        self, detector: Detector, members: Sequence[Strategy] = (), strategies: str = "replay", seed: Seed = 0
+    ):
         super().__init__(detector, seed)
         self.strategies = strategies
         self.members = nn.ModuleList(members)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import Tensor
 
 from continuad.core.detector import Detector
+from continuad.core.hints import Count, Range, Seed
 from continuad.core.types import Task
 from continuad.memory.codec import Coding
 from continuad.strategies._distillation import keep_answers, moved_answers
-from continuad.strategies._options import check_range
 from continuad.strategies._passes import drawn
 from continuad.strategies._replay import WithExemplars
 
@@ -28,13 +30,12 @@ class Der(WithExemplars):
     def __init__(
         self,
         detector: Detector,
-        exemplars: int | str = 300,
-        strength: float = 1.0,
-        seed: int = 0,
+        exemplars: Count | str = 300,
+        strength: Annotated[float, Range(0, 1e12)] = 1.0,
+        seed: Seed = 0,
         coding: Coding = "raw",
     ):
         super().__init__(detector, exemplars, seed, coding)
-        check_range(0, strength=strength)
         self.strength = strength
 
     def penalty(self, images: Tensor) -> Tensor | float:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
 from continuad.core.detector import Detector
 from continuad.core.fit import seed_of
+from continuad.core.hints import Range, Seed
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
 from continuad.strategies._importance import importance, own_loss, quadratic_penalty
-from continuad.strategies._options import check_range
 from continuad.strategies._passes import Gradients
 
 SAMPLES = 100  # images a task from which the Fisher information is taken
@@ -32,9 +32,8 @@ class Ewc(Strategy):
     needs_gradients = True
     variant: ClassVar[str] = ""
 
-    def __init__(self, detector: Detector, strength: float = 1000.0, seed: int = 0):
+    def __init__(self, detector: Detector, strength: Annotated[float, Range(0, 1e12)] = 1000.0, seed: Seed = 0):
         super().__init__(detector, seed)
-        check_range(0, strength=strength)
         self.strength = strength
 
     def penalty(self, images: Tensor) -> Tensor | float:
@@ -76,9 +75,14 @@ class EwcOnline(Ewc):
 
     variant = "online"
 
-    def __init__(self, detector: Detector, strength: float = 1000.0, seed: int = 0, decay: float = 0.9):
+    def __init__(
+        self,
+        detector: Detector,
+        strength: Annotated[float, Range(0, 1e12)] = 1000.0,
+        seed: Seed = 0,
+        decay: Annotated[float, Range(0, 1)] = 0.9,
+    ):
         super().__init__(detector, strength, seed)
-        check_range(0, 1, decay=decay)
         self.decay = decay
 
     def _before(self, name: str, newest: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
 from continuad.core.detector import Detector
+from continuad.core.hints import STEPS_MOST, Count, Range, Seed
 from continuad.core.strategy import Strategy
 from continuad.memory.codec import Coding
-from continuad.strategies._options import check_range
 from continuad.strategies._passes import drawn, loss_gradients
 from continuad.strategies._replay import WithExemplars
 
@@ -32,14 +34,13 @@ class Gem(WithExemplars):
     def __init__(
         self,
         detector: Detector,
-        exemplars: int | str = 300,
-        sample: int = 0,
-        margin: float = 0.5,
-        seed: int = 0,
+        exemplars: Count | str = 300,
+        sample: Annotated[int, Range(0, STEPS_MOST)] = 0,
+        margin: Annotated[float, Range(0, 1e12)] = 0.5,
+        seed: Seed = 0,
         coding: Coding = "raw",
     ):
         super().__init__(detector, exemplars, seed, coding)
-        check_range(0, sample=sample, margin=margin)
         self.sample, self.margin = sample, margin
 
     def on_gradients(self) -> None:

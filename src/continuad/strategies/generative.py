@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from continuad.core.batches import steps_of
 from continuad.core.detector import Detector
 from continuad.core.fit import seed_of
+from continuad.core.hints import Count, Seed
 from continuad.core.strategy import Strategy
 from continuad.core.types import Batch, Images, Task
-from continuad.errors import ContinuadError
-from continuad.vision.reconstruction import Decoder, Encoder, check_width, variational_loss
+from continuad.vision.reconstruction import Decoder, Encoder, Latent, Width, variational_loss
 
 BATCH, RATE = 8, 1e-3
 STEPS = 1000  # of the generator, where nobody says how many
@@ -35,17 +35,13 @@ class Generative(Strategy):
     def __init__(
         self,
         detector: Detector,
-        drawn: int = 300,
-        steps: int | None = None,
-        latent: int = 100,
-        width: float = 0.5,
-        seed: int = 0,
+        drawn: Count = 300,
+        steps: Count | None = None,
+        latent: Latent = 100,
+        width: Width = 0.5,
+        seed: Seed = 0,
     ):
         super().__init__(detector, seed)
-        for name, value in (("drawn", drawn), ("steps", steps), ("latent", latent)):
-            if value is not None and value < 1:
-                raise ContinuadError(f"generative {name}={value} must be at least 1")
-        check_width(width)
         self.drawn, self.steps, self.latent, self.width = drawn, steps, latent, width
         with torch.random.fork_rng():
             torch.manual_seed(seed)

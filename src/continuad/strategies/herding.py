@@ -5,6 +5,7 @@ from torch import Tensor
 
 from continuad.core.batches import in_order
 from continuad.core.detector import Detector, features_of
+from continuad.core.hints import Count, Seed
 from continuad.core.types import ImageSet
 from continuad.memory.codec import Coding
 from continuad.memory.replay import Memory
@@ -19,7 +20,7 @@ class Herding(WithExemplars):
         exemplars, coding: as in replay.
     """
 
-    def __init__(self, detector: Detector, exemplars: int | str = 300, seed: int = 0, coding: Coding = "raw"):
+    def __init__(self, detector: Detector, exemplars: Count | str = 300, seed: Seed = 0, coding: Coding = "raw"):
         super().__init__(detector, exemplars, seed, coding)
 
     def make_memory(self) -> Memory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -10,9 +11,9 @@ from torch import Tensor
 from continuad.core.batches import in_order
 from continuad.core.detector import Detector, Embeds
 from continuad.core.fit import seed_of
+from continuad.core.hints import STEPS_MOST, Range, Seed
 from continuad.core.strategy import Strategy
 from continuad.core.types import Images, Levels, Prediction, Task
-from continuad.errors import ContinuadError
 from continuad.memory.replay import equal_shares
 
 VAL_SHARE = 0.1  # share of a task's exemplars that sets thresholds and is not learned
@@ -32,10 +33,8 @@ class Latent(Strategy):
     needs_gradients = True
     statistics = "accumulate"
 
-    def __init__(self, detector: Detector, exemplars: int = 300, seed: int = 0):
+    def __init__(self, detector: Detector, exemplars: Annotated[int, Range(2, STEPS_MOST)] = 300, seed: Seed = 0):
         super().__init__(detector, seed)
-        if exemplars < 2:
-            raise ContinuadError(f"latent exemplars={exemplars} must be at least 2; without any, use naive")
         self.exemplars = exemplars
 
     @classmethod

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import Tensor
 
 from continuad.core.detector import Detector
+from continuad.core.hints import Range, Seed
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
 from continuad.strategies._distillation import keep_answers, moved_answers
-from continuad.strategies._options import check_range
 
 
 class Lwf(Strategy):
@@ -22,9 +24,8 @@ class Lwf(Strategy):
 
     needs_gradients = True
 
-    def __init__(self, detector: Detector, strength: float = 1.0, seed: int = 0):
+    def __init__(self, detector: Detector, strength: Annotated[float, Range(0, 1e12)] = 1.0, seed: Seed = 0):
         super().__init__(detector, seed)
-        check_range(0, strength=strength)
         self.strength = strength
 
     def penalty(self, images: Tensor) -> Tensor | float:

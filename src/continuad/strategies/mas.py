@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
 from continuad.core.detector import Detector
 from continuad.core.fit import seed_of
+from continuad.core.hints import Range, Seed
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
 from continuad.strategies._importance import importance, quadratic_penalty
-from continuad.strategies._options import check_range
 
 SAMPLES = 100  # images a task from which the importance is taken
 
@@ -28,9 +30,8 @@ class Mas(Strategy):
 
     needs_gradients = True
 
-    def __init__(self, detector: Detector, strength: float = 1000.0, seed: int = 0):
+    def __init__(self, detector: Detector, strength: Annotated[float, Range(0, 1e12)] = 1000.0, seed: Seed = 0):
         super().__init__(detector, seed)
-        check_range(0, strength=strength)
         self.strength = strength
 
     def penalty(self, images: Tensor) -> Tensor | float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from continuad.core.detector import Detector
+from continuad.core.hints import Seed
 from continuad.core.strategy import Strategy
 from continuad.core.types import Images, ImageSet, Joined, Task
 from continuad.errors import ContinuadError
@@ -30,7 +31,7 @@ class Multitask(Strategy):
     from disk is shown the earlier tasks' images again.
     """
 
-    def __init__(self, detector: Detector, seed: int = 0):
+    def __init__(self, detector: Detector, seed: Seed = 0):
         super().__init__(detector, seed)
         self.snapshots = Snapshots(detector)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
 from continuad.core.detector import Detector
 from continuad.core.fit import Budget
+from continuad.core.hints import Range, Seed
 from continuad.core.strategy import Strategy
 from continuad.core.types import Task
 from continuad.errors import ContinuadError
-from continuad.strategies._pooled import REJECT
+from continuad.strategies._pooled import REJECT, Reject
 from continuad.strategies._snapshots import light_view
 from continuad.strategies._task_inference import TaskInferring
 from continuad.vision.backbones import DEFAULT, AnyBackbone
@@ -34,14 +37,12 @@ class PackNet(TaskInferring):
     def __init__(
         self,
         detector: Detector,
-        share: float = 0.5,
-        seed: int = 0,
+        share: Annotated[float, Range(0, 1, above=True)] = 0.5,
+        seed: Seed = 0,
         backbone: AnyBackbone = DEFAULT,
-        reject: float | None = REJECT,
+        reject: Reject | None = REJECT,
     ):
         super().__init__(detector, seed, backbone, reject)
-        if not 0 < share <= 1:
-            raise ContinuadError(f"packnet share={share} must lie above 0 and not above 1")
         self.share, self._budget = share, Strategy.budget
         self.fixed: dict[str, Tensor] = {}  # values of weights that may not move in this task
         self.newest, self.prune_at = -1, 0

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from continuad.core.detector import Detector
+from continuad.core.hints import Seed
 from continuad.core.types import Levels, Task
-from continuad.errors import ContinuadError
-from continuad.strategies._pooled import REJECT, Nearest
+from continuad.strategies._pooled import REJECT, Nearest, Reject
 from continuad.strategies._snapshots import Snapshots
 from continuad.strategies._task_inference import TaskInferring
 from continuad.vision.backbones import DEFAULT, AnyBackbone
@@ -33,13 +33,11 @@ class PerTask(TaskInferring):
         self,
         detector: Detector,
         task_inference: Literal["pooled", "lowest"] = "pooled",
-        seed: int = 0,
-        reject: float | None = REJECT,
+        seed: Seed = 0,
+        reject: Reject | None = REJECT,
         backbone: AnyBackbone = DEFAULT,
     ):
         super().__init__(detector, seed, backbone, reject)
-        if task_inference not in self.infers_task_by:
-            raise ContinuadError(f"pertask task_inference '{task_inference}' is not known; use pooled or lowest")
         self.task_inference = task_inference
         self.snapshots = Snapshots(detector)
 

@@ -1,6 +1,7 @@
 """Replay: exemplars of earlier tasks are learned again beside the new images (thesis 3.1.1)."""
 
 from continuad.core.detector import Detector
+from continuad.core.hints import Count, Seed
 from continuad.memory.codec import Coding
 from continuad.strategies._replay import WithExemplars
 
@@ -16,5 +17,5 @@ class Replay(WithExemplars):
         coding: how they are kept: "raw", "png", "webp" or "jpeg"; see `Memory`.
     """
 
-    def __init__(self, detector: Detector, exemplars: int | str = 300, seed: int = 0, coding: Coding = "raw"):
+    def __init__(self, detector: Detector, exemplars: Count | str = 300, seed: Seed = 0, coding: Coding = "raw"):
         super().__init__(detector, exemplars, seed, coding)

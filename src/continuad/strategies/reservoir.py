@@ -1,6 +1,7 @@
 """Reservoir: replay of a uniform sample of every image seen, whatever task it came from (Vitter 1985)."""
 
 from continuad.core.detector import Detector
+from continuad.core.hints import Count, Seed
 from continuad.memory.codec import Coding
 from continuad.memory.replay import UniformMemory
 from continuad.strategies._replay import WithExemplars
@@ -14,7 +15,7 @@ class Reservoir(WithExemplars):
         exemplars: images in all. coding: as in replay.
     """
 
-    def __init__(self, detector: Detector, exemplars: int = 300, seed: int = 0, coding: Coding = "raw"):
+    def __init__(self, detector: Detector, exemplars: Count = 300, seed: Seed = 0, coding: Coding = "raw"):
         super().__init__(detector, exemplars, seed, coding)
 
     def make_memory(self) -> UniformMemory:

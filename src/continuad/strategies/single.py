@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from continuad.core.detector import Detector, ask
+from continuad.core.hints import Seed
 from continuad.core.strategy import Strategy
 from continuad.core.types import Prediction, Task
 from continuad.errors import ContinuadError
@@ -15,7 +16,7 @@ class Single(Strategy):
 
     needs_task = True
 
-    def __init__(self, detector: Detector, seed: int = 0):
+    def __init__(self, detector: Detector, seed: Seed = 0):
         super().__init__(detector, seed)
         self.snapshots = Snapshots(detector)
 

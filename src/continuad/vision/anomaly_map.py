@@ -5,12 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from continuad.core.hints import Range
 from continuad.errors import ContinuadError
+
+Sigma = Annotated[float, Range(0, 1000)]
+"""Of the blur, in pixels of the image; see also `check_sigma`."""
+
+
+def check_sigma(sigma: float, size: tuple[int, int]) -> None:
+    """Refuse a blur wider than images (H, W): they are reflected at their borders only once.
+
+    Raises:
+        ContinuadError: it is.
+    """
+    if not 4 * sigma + 0.5 < min(size):
+        raise ContinuadError(
+            f"option sigma is {sigma}: a blur must not reach beyond the image, {size[0]} x {size[1]}; "
+            f"allowed is less than {(min(size) - 0.5) / 4:g}"
+        )
 
 
 def side_by_side(levels: Sequence[Tensor]) -> Tensor:
@@ -37,11 +55,7 @@ def upsample_and_smooth(grid: Tensor, size: tuple[int, int], sigma: float) -> Te
     Raises:
         ContinuadError: the blur reaches beyond the image.
     """
-    if not 4 * sigma + 0.5 < min(size):
-        raise ContinuadError(
-            f"sigma={sigma}: a blur must not reach beyond the image, {size[0]} x {size[1]}; "
-            f"allowed is less than {(min(size) - 0.5) / 4:g}"
-        )
+    check_sigma(sigma, size)
     rows = _axis_matrix(grid.shape[1], size[0], sigma, grid.device)
     columns = _axis_matrix(grid.shape[2], size[1], sigma, grid.device)
     return rows @ grid.float() @ columns.mT

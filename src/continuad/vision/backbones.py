@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import timm
 import torch
 from torch import Tensor, nn
 
+from continuad.core.hints import Items, Range, Rising, check_fields
 from continuad.errors import ContinuadError
 from continuad.vision.backbone_weights import DEFAULT, pretrained
 from continuad.vision.feature_cache import current_store
@@ -23,6 +23,8 @@ CPU_SLICE = 4  # images at once: more would push the first layers out of a proce
 USUAL_MULTIPLE = 32  # sides that every network without a size of its own takes
 NEAR = 64  # pixels up and down in which sizes are looked for that a network takes
 Precision = Literal["float32", "bfloat16"]
+Strides = Annotated[Sequence[Annotated[int, Range(1, 1024)]], Items(16), Rising()]
+"""Levels of a pyramid, as down-sampling factors."""
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -156,21 +158,16 @@ class BackboneSpec:
         download: allow timm to fetch weights from its hub.
 
     Raises:
-        ContinuadError: an unknown precision, or a value of another kind.
+        ContinuadError: a value of the wrong type, or an unknown precision.
     """
 
-    name: str = DEFAULT
-    weights_file: str | None = None
+    name: Annotated[str, Items(200)] = DEFAULT
+    weights_file: Annotated[str, Items(4096)] | None = None
     precision: Precision = "float32"
     download: bool = False
 
     def __post_init__(self) -> None:
-        kinds = {"name": str, "weights_file": str | os.PathLike | None, "precision": str, "download": bool}
-        for option, kind in kinds.items():  # also read from saved models, where only a true `download` may ask a hub
-            if not isinstance(value := getattr(self, option), kind):
-                raise ContinuadError(f"a backbone's {option} cannot be {value!r:.80}")
-        if self.precision not in get_args(Precision):
-            raise ContinuadError(f"precision '{self.precision}' is not known; use {' or '.join(get_args(Precision))}")
+        check_fields(self, "backbone: ")
 
     @classmethod
     def of(cls, given: BackboneSpec | str | Mapping[str, Any]) -> BackboneSpec:
@@ -184,7 +181,7 @@ class BackboneSpec:
         if isinstance(given, str):
             return cls(given)
         if unknown := sorted(set(given) - {f.name for f in fields(cls)}):
-            raise ContinuadError(f"a backbone has no {', '.join(unknown)}")
+            raise ContinuadError(f"backbone: there is no {', '.join(unknown)}")
         return cls(**given)
 
 

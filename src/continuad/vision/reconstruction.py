@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from continuad.errors import ContinuadError
+from continuad.core.footprint import refuse_large
+from continuad.core.hints import Range
 from continuad.vision.ssim import ssim_map
 from continuad.vision.winograd import Conv2d
 
@@ -20,6 +21,10 @@ STAGES = ((32, 4), (32, 4), (32, 3), (64, 4), (64, 3), (128, 4), (64, 3), (32, 3
 GRID = 16  # pixels a side that the encoder makes one of
 SLOPE = 0.2  # of the leaky ReLU
 Error = Literal["ssim", "l2"]
+Width = Annotated[float, Range(0, 4, above=True)]
+"""Factor on the channels of a network; 1 is the published size."""
+Latent = Annotated[int, Range(1, 10_000)]
+"""How many numbers an image is squeezed through."""
 
 
 def reconstruction_map(rebuilt: Tensor, x: Tensor, error: Error) -> Tensor:
@@ -28,32 +33,6 @@ def reconstruction_map(rebuilt: Tensor, x: Tensor, error: Error) -> Tensor:
     "ssim": 1 - SSIM(x, y)_c, from 0 to 2; "l2": (x_c - y_c)^2.
     """
     return (1 - ssim_map(rebuilt, x) if error == "ssim" else (rebuilt - x).square()).mean(1)
-
-
-def check_width(width: float) -> None:
-    """Refuse a network without channels.
-
-    Raises:
-        ContinuadError: width is not above 0.
-    """
-    if not width > 0:
-        raise ContinuadError(f"width={width} must be above 0; 1 is the published size, 0.25 a quarter of it")
-
-
-def check_options(latent: int, **errors: str) -> None:
-    """Refuse options that no autoencoder can have.
-
-    Args:
-        errors: options that name an `Error`, by the option's name.
-
-    Raises:
-        ContinuadError: no latent number, or an unknown kind of error.
-    """
-    if latent < 1:
-        raise ContinuadError(f"latent={latent} must be at least 1")
-    for name, error in errors.items():
-        if error not in get_args(Error):
-            raise ContinuadError(f"{name}='{error}' is not known; use {' or '.join(get_args(Error))}")
 
 
 class Encoder(nn.Module):
@@ -73,6 +52,10 @@ class Encoder(nn.Module):
         for inputs, channels, kernel in _stages(width):
             down = nn.Conv2d(inputs, channels, 4, 2, 1) if kernel == 4 else Conv2d(inputs, channels, 3, padding=1)
             layers += [down, nn.LeakyReLU(SLOPE)]
+        refuse_large(
+            f"latent numbers and width={width} at {height} x {columns} pixels",
+            channels * outputs * math.prod(_innermost(image_size)),
+        )
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels, outputs, _innermost(image_size)))
         self.apply(_initialise)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from continuad.core.detector import (
     owners_of,
     validation_loss_of,
 )
+from continuad.core.hints import ImageSize, Range
 from continuad.core.state import Policy
 from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
@@ -48,9 +49,9 @@ class Tiled(Detector):
 
     def __init__(
         self,
-        image_size: int | tuple[int, int],
-        tile: int | tuple[int, int] = 256,
-        overlap: int = 32,
+        image_size: ImageSize,
+        tile: ImageSize = 256,
+        overlap: Annotated[int, Range(0, 32_768)] = 32,
         **options: Any,
     ):
         super().__init__(image_size)
