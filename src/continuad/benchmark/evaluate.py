@@ -93,7 +93,7 @@ def good_again(
 
     Returns:
         good_fpr, the share called anomalous, and good_level, the median score on a scale where 0 is an ordinary good
-        surface and 1 the threshold; the images that score highest; and the predictions of those.
+        image and 1 the threshold; the images that score highest; and the predictions of those.
     """
     images = task.all_good() if strategy.predicts_out_of_fold else task.val
     given = task.index if task_given or not strategy.infers_task_by else None
@@ -101,7 +101,7 @@ def good_again(
     flagged, decided = _decide(strategy, found, given)
     own = strategy.thresholds(task.index)
     values = {"good_fpr": _share(flagged)}
-    values["good_level"] = float(standardise(torch.tensor(np.median(found.scores)), own.centre, own.image))
+    values["good_level"] = float(standardise(torch.tensor(np.median(found.scores)), own.ordinary, own.image))
     highest = np.argsort(-found.scores, kind="stable")[:HIGHEST]
     tasks = None if found.tasks is None else found.tasks[highest]
     kept = Outcome(found.scores[highest], found.maps[highest], tasks, flagged[highest], decided[highest])

@@ -63,8 +63,9 @@ class Calibration(nn.Module):
         if rate is not None and not 0 <= rate < 1:
             raise ContinuadError(f"false alarm rate {rate} must lie in [0, 1)")
         centre, pixel, own = self.kept[self._name(task)].tolist()
-        image, promised = self.rule.image(self._images(task), self.rule.rate if rate is None else rate)
-        return Thresholds(centre, pixel, own if rate is None else image, promised)
+        good = self._images(task)
+        image, promised = self.rule.image(good, self.rule.rate if rate is None else rate)
+        return Thresholds(centre, pixel, own if rate is None else image, promised, float(np.median(good)))
 
     def confidence(self, value: float, task: int | None = None) -> float:
         """How sure it is, in [0, 1], that an image of this score (or what else the rule compares) is anomalous.

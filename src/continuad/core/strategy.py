@@ -39,7 +39,7 @@ class Strategy(nn.Module):
         budget: how long a gradient detector learns a task.
         thresholds_from: "train": all good images, predicted out of fold, wherever detector and strategy can do so, and
             elsewhere the val images; "val": the val images alone; or "crossfit:5": all good images, each predicted by
-            one of five models that learn the others, beside the model that learns all of them.
+            one of five models that learn the others, beside the model in use, which learns the train images.
         kept: what the strategy remembers (counted as additional memory).
         calibration: rule and thresholds.
         tasks: what was learned, in order of learning.
@@ -113,7 +113,7 @@ class Strategy(nn.Module):
 
     def _learn(self, task: Task, progress: Progress | None, checkpoint: Checkpoint | None) -> int:
         looks = self._crossfit(task)
-        task = task.with_all_in_one() if looks or self.predicts_out_of_fold else task
+        task = task.with_all_in_one() if self.predicts_out_of_fold else task
         self.before(task)
         (new, old), val = self.data(task), self.val(task)
         found = fit(
@@ -130,7 +130,8 @@ class Strategy(nn.Module):
         self._progress = progress
         self.after(task)
         self._count_held()
-        self.calibration.learn({task.index: looks} if looks else self._val_predictions(val))
+        others = {number: images for number, images in val.items() if not looks or number != task.index}
+        self.calibration.learn(self._val_predictions(others) | ({task.index: looks} if looks else {}))
         self.tasks.append(LearnedTask(task.index, task.name, task.bits))
         return found.steps
 

@@ -153,10 +153,10 @@ class Padim(FeatureStatistics):
         """Mahalanobis map and its maximum."""
         deviations, grid_size = self.positions(levels)
         deviations -= self.stats["mean"][:, None]
-        squares = torch.bmm(deviations, self.stats["factor"].mT).square().sum(-1)  # (L, B)
+        squares = torch.bmm(deviations, self.stats["factor"].mT).square().sum(-1, dtype=torch.float64)  # (L, B)
         if owners is not None:
             squares = self._without(squares, owners)
-        grid = squares.sqrt().T.reshape(-1, *grid_size)
+        grid = squares.sqrt().float().T.reshape(-1, *grid_size)
         anomaly_map = upsample_and_smooth(grid, self.image_size, self.sigma)
         return Prediction(anomaly_map.flatten(1).amax(1), anomaly_map)
 
@@ -165,17 +165,18 @@ class Padim(FeatureStatistics):
 
         Of n images whose covariance is S, m are copies of x, which lies d from their mean and q = d^T (S + epsilon
         I)^-1 d from the Gaussian. Without them the mean lies n / (n - m) d away, and the scatter has lost
-        m n / (n - m) d d^T; with a = (n - 1) / (n - m - 1), the Sherman-Morrison formula gives the squared distance
+        m n / (n - m) d d^T. With the scatter divided by n - 1 as before, the Sherman-Morrison formula gives the squared
+        distance
 
-            (n / (n - m))^2 q / a / (1 - q m n / ((n - m)(n - 1))),
+            (n / (n - m))^2 q / (1 - q m n / ((n - m)(n - 1))).
 
-        with epsilon a in place of epsilon, which scales it to the other number of images.
+        A covariance divides by n - m - 1 instead, under which distances are smaller, by at most sqrt((n - m - 1) /
+        (n - 1)); so thresholds come out a little too high rather than too low.
         """
         n = self.stats["count"]
         m = (owners[:, None] == self.stats["owners"]).sum(1).clamp_max(n - 1)  # (B,): 0 for images never learned
-        a = (n - 1).clamp_min(1) / (n - m - 1).clamp_min(1)
         left = 1 - squares.double() * (m * n / ((n - m) * (n - 1).clamp_min(1)))
-        return (squares * (n / (n - m)).square() / a / left.clamp_min(1e-9)).float()
+        return squares * (n / (n - m)).square() / left.clamp_min(1e-9)
 
 
 def _nearest(coarse: int, fine: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -252,7 +253,7 @@ def not_available(rows: pd.DataFrame, means: pd.DataFrame, settings: dict[str, A
             said.append(f"{name} of all products: {reason.replace('it lacks', 'they lack').replace('its', 'their')}.")
         elif lacking:
             said.append(f"{name} of {', '.join(lacking)}: {reason}. Means leave such products out.")
-    said += _promises(rows)
+    said += _promises(rows, settings)
     for detector, group in means.groupby("detector", sort=False):
         if "single" not in set(group["strategy"]):
             said.append(f"Relative gap of {detector}: the strategy “single” was not run; add it to --strategy.")
@@ -276,13 +277,15 @@ def not_available(rows: pd.DataFrame, means: pd.DataFrame, settings: dict[str, A
     return said
 
 
-def _promises(rows: pd.DataFrame) -> list[str]:
+def _promises(rows: pd.DataFrame, settings: dict[str, Any]) -> list[str]:
     """Products whose good images are too few for the rate of false alarms that was asked for."""
     promised = rows.loc[rows["metric"].isin(["image_fpr_promised", "oracle_image_fpr_promised"])]
     if promised.empty:
         return []
     own = promised.groupby("on_name", sort=False)["value"].max()
-    few = [f"{name} 1 in {1 / rate:.0f}" for name, rate in own.items() if rate > promised["value"].min() + 1e-9]
+    asked = re.match(r"far:([\d.eE+-]+)", str(settings.get("threshold", "")))
+    lowest = float(asked[1]) if asked else float(promised["value"].min())
+    few = [f"{name} 1 in {1 / rate:.0f}" for name, rate in own.items() if rate > lowest + 1e-9]
     if not few:
         return []
     return [

@@ -6,8 +6,8 @@ from typing import cast
 
 from continuad.core.detector import Detector
 from continuad.core.hints import Seed
-from continuad.core.strategy import Strategy
-from continuad.core.types import Images, ImageSet, Joined, Task
+from continuad.core.strategy import Strategy, folds_of
+from continuad.core.types import Images, ImageSet, Joined, Prediction, Task
 from continuad.errors import ContinuadError
 from continuad.strategies._snapshots import Snapshots
 
@@ -48,6 +48,14 @@ class Multitask(Strategy):
             images = part.all_good() if task.all_in_one else part.val
             found.setdefault(numbers.get(part.name, task.index), []).append(images)
         return {number: Joined(tuple(sets)) for number, sets in found.items()}
+
+    def _crossfit(self, task: Task) -> list[Prediction]:
+        if folds_of(self.thresholds_from) and not self.predicts_out_of_fold:
+            raise ContinuadError(
+                f"multitask learns all tasks anew each time and cannot set thresholds by {self.thresholds_from}; use "
+                "train or val"
+            )
+        return []
 
     def before(self, task: Task) -> None:
         """Learn the union from scratch.
