@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from toys import SIZE, ToyAutoencoder, stream
@@ -290,8 +291,16 @@ def test_a_checkpoint_is_written_once_a_minute(tmp_path: Path, monkeypatch: pyte
     assert checkpoint.seconds == 184.0 - 5.0
 
 
-def test_a_damaged_checkpoint_leaves_what_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / HALF).write_bytes(b"not a checkpoint")
+@pytest.mark.parametrize(
+    "half", [None, "{}", "[]", "7", "[" * 10**5, '{"identity": {}}', '{"identity": {}, "seconds": []}']
+)
+def test_a_damaged_checkpoint_leaves_what_is_there(
+    half: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if half is None:
+        (tmp_path / HALF).write_bytes(b"not a checkpoint")
+    else:
+        save_file({"x": torch.zeros(1)}, tmp_path / HALF, {"half": half})
     found = Plain(x=torch.ones(1))
     checkpoint = Checkpoint(tmp_path / HALF, {})
     checkpoint.load(found)

@@ -114,3 +114,38 @@ def test_white_levels_that_differ_need_the_task_or_the_level(twelve_bit: list[Pa
     (by_task,) = continuad.predict_files(strategy, path, task="bright")
     (by_bits,) = continuad.predict_files(strategy, path, bits=10)
     assert by_task.score == pytest.approx(by_bits.score)
+
+
+def test_deep_pictures_are_not_darkened_for_a_model_of_8_bit_pictures(taught, tmp_path: Path) -> None:
+    """Whether 12 bits of a camera lie in a 16-bit file, only its owner knows."""
+    stream, strategy = taught
+    assert [task.bits for task in stream] == [8, 8]
+    grey = np.asarray(Image.open(stream[0].test.paths[0]).convert("L"))
+    deep, shallow = tmp_path / "deep.png", tmp_path / "shallow.png"
+    Image.fromarray(grey.astype(np.uint16) * 16).save(deep)
+    Image.fromarray(grey.astype(np.uint16)).save(shallow)
+    for given in (None, "bottle"):
+        with pytest.raises(ContinuadError, match=r"deep\.png: above 8 bits, and .* set the option bits"):
+            list(continuad.predict_files(strategy, deep, task=given))
+    (by_bits,) = continuad.predict_files(strategy, deep, task="bottle", bits=12)
+    (plain,) = continuad.predict_files(strategy, shallow, task="bottle")
+    assert by_bits.score == pytest.approx(plain.score, rel=0.05)
+
+
+def test_a_path_that_is_not_there_names_its_first_missing_part(taught, tmp_path: Path) -> None:
+    with pytest.raises(ContinuadError) as missing:
+        list(continuad.predict_files(taught[1], tmp_path / "incoming" / "today" / "1.png"))
+    assert str(missing.value).endswith(f"there is no {tmp_path / 'incoming'}. Name an image or a folder of images.")
+
+
+def test_a_threshold_of_ones_own_replaces_the_models(taught) -> None:
+    stream, strategy = taught
+    path = stream[0].test.paths[0]
+    (found,) = continuad.predict_files(strategy, path)
+    for threshold, anomalous in ((found.score - 0.01, True), (found.score + 0.01, False), (10**6, False)):
+        (other,) = continuad.predict_files(strategy, path, threshold=threshold)
+        assert (other.threshold, other.anomalous, other.score) == (threshold, anomalous, found.score)
+        assert anomalous or not other.mask.any()
+    for wrong in (float("nan"), float("inf"), "0.5", True):
+        with pytest.raises(ContinuadError, match=r"threshold=.* must be a finite number"):
+            list(continuad.predict_files(strategy, path, threshold=wrong))  # type: ignore[arg-type]

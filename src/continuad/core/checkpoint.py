@@ -164,18 +164,19 @@ class Checkpoint:
         try:
             with safe_open(self.path, "pt") as file:
                 values = json.loads(file.metadata()["half"])
+                identity, earlier = values["identity"], float(values["seconds"])
                 # Copies, because the file will be replaced while they are in use.
                 tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
-        except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
+        except (OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
             log.warning("%s is damaged (%s); the task is learned from its beginning", self.path, error)
             return
-        if values["identity"] != self.identity and self.refuse_others:
+        if identity != self.identity and self.refuse_others:
             raise ContinuadError(f"{self.path} was begun with other settings; remove it or choose another file")
-        if values["identity"] != self.identity:
+        if identity != self.identity:
             log.info("%s is of another task or run; the task is learned from its beginning", self.path)
             return
         half.unpack(tensors, values)
-        self.earlier = values["seconds"]
+        self.earlier = earlier
 
     def remove(self) -> None:
         """The task is saved whole: its half is no longer needed."""

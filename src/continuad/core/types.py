@@ -167,7 +167,8 @@ class Task:
         val: good images for thresholds and early stopping, never test data. Either they are not learned from, or they
             are the very same object as `train` (`all_in_one`).
         test: good and anomalous images with their truth; may be empty.
-        bits: white level its grey images above 8 bits were decoded with; None if they were not decoded alike.
+        bits: white level its grey images above 8 bits were decoded with, 8 where the train images have no more;
+            None if they were not decoded alike.
     """
 
     index: int

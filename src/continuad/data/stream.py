@@ -18,6 +18,7 @@ from continuad.data.names import counted, listed, printable
 from continuad.data.product import Product
 from continuad.data.reading import Split, read_split, rows_of
 from continuad.data.splits import val_split, working_size
+from continuad.data.wide import is_above_8_bits
 from continuad.errors import ContinuadError
 
 Progress = Callable[[str, int, int], None]
@@ -124,7 +125,8 @@ def open_stream(
     while read:  # without a cache the parts are copies: let go of the whole, product by product
         product, train, test = read.pop(0)
         learn, val = _set_apart(product, train, val_share, seed, store)
-        tasks.append(Task(len(tasks), product.name, learn, val, test.images, train.bits))
+        seen = train.bits if any(is_above_8_bits(facts.mode) for facts in train.facts) else 8
+        tasks.append(Task(len(tasks), product.name, learn, val, test.images, seen))
         notes += _notes(product, train, test, size)
         counts.append(_counts(tasks[-1], train, test))
         _log.info("%s", counts[-1])

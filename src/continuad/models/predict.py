@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +15,7 @@ from PIL import Image
 from continuad.core.strategy import Strategy
 from continuad.data.decode import MAX_PIXELS, read_picture, to_array
 from continuad.data.product import images_in
+from continuad.data.wide import is_above_8_bits
 from continuad.errors import ContinuadError
 
 
@@ -22,8 +25,8 @@ class Verdict(NamedTuple):
     Attributes:
         path: the file.
         score: on the scale of `threshold`; higher is more anomalous.
-        threshold: the score above which an image is anomalous: that of the task that was given or inferred, else the
-            one for everything.
+        threshold: the score above which an image is anomalous: the one that was given, else that of the task that was
+            given or inferred, else the one for everything.
         anomalous: whether the score exceeds the threshold.
         map: (H, W) float32 anomaly map in the size of the original picture.
         mask: (H, W) bool predicted defect, in the same size.
@@ -46,6 +49,7 @@ def predict_files(
     *,
     task: int | str | None = None,
     bits: int | None = None,
+    threshold: float | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Verdict]:
     """Predict files one by one, decoded exactly as for learning.
@@ -54,18 +58,29 @@ def predict_files(
         paths: files, or folders whose images are meant; one or several.
         task: the true task, if it is known, by name or number; needed by strategies that do not infer it.
         bits: white level of pictures above 8 bits; None: the one that the task was learned with.
+        threshold: in place of the model's own, a finite number on the scale of `Verdict.score`.
         max_pixels: pictures with more are refused.
 
     Raises:
-        ContinuadError: a file cannot be read, there is none, no such task, or the strategy has learned nothing yet.
+        ContinuadError: a file cannot be read, there is none, no such task, or the strategy has learned nothing yet; the
+            threshold is no finite number; a picture above 8 bits where the task had none and `bits` is not given.
     """
+    if threshold is not None and not _is_finite(threshold):
+        raise ContinuadError(f"threshold={threshold!r} must be a finite number on the scale of the scores")
     for path in _files(paths):
-        yield _verdict(strategy, path, task, bits, max_pixels)
+        yield _verdict(strategy, path, task, bits, threshold, max_pixels)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _files(paths: str | Path | Iterable[str | Path]) -> Iterator[Path]:
     several = [paths] if isinstance(paths, str | Path) else paths
     for path in map(Path, several):
+        if not path.exists():
+            part = next(part for part in (*reversed(path.parents), path) if not part.exists())
+            raise ContinuadError(f"{path}: there is no {part}. Name an image or a folder of images.")
         if not path.is_dir():
             yield path
             continue
@@ -75,10 +90,22 @@ def _files(paths: str | Path | Iterable[str | Path]) -> Iterator[Path]:
         yield from found
 
 
-def _verdict(strategy: Strategy, path: Path, task: int | str | None, bits: int | None, max_pixels: int) -> Verdict:
+def _verdict(
+    strategy: Strategy,
+    path: Path,
+    task: int | str | None,
+    bits: int | None,
+    threshold: float | None,
+    max_pixels: int,
+) -> Verdict:
     detector, level = strategy.detector, _white_level(strategy, task) if bits is None else bits
     picture = read_picture(path, level or 16, max_pixels)
-    if level is None and (picture.mode.startswith("I") or ";16" in picture.mode):
+    if bits is None and level == 8 and picture.clipped:
+        raise ContinuadError(
+            f"{path}: above 8 bits, and the model learned pictures of 8 bits alone. If they look alike otherwise, "
+            "set the option bits to those of the camera, such as 12"
+        )
+    if level is None and is_above_8_bits(picture.mode):
         levels = ", ".join(f"{known.name} {known.bits or 'several'}" for known in strategy.tasks)
         raise ContinuadError(
             f"{path}: above 8 bits, and the tasks were learned with different white levels ({levels} bits). "
@@ -90,6 +117,8 @@ def _verdict(strategy: Strategy, path: Path, task: int | str | None, bits: int |
     given = next((known.index for known in strategy.tasks if task in (known.index, known.name)), None)
     known = int(found.task[0]) if found.task is not None else given
     thresholds = strategy.thresholds(known if known in names else None)
+    if threshold is not None:
+        thresholds = thresholds._replace(image=float(threshold))
     scores, maps = found.score.cpu().numpy(), found.map.cpu().numpy()
     flagged, masks = strategy.calibration.rule.decide(scores, maps, thresholds)
     size = picture.rgb.size

@@ -269,7 +269,7 @@ def _refuse_silent(strategy: Strategy, folder: Path) -> None:
     for task in strategy.tasks:
         try:
             found = strategy.predict(image.view(1, 3, height, width), task.index)
-            values = [*found.score.tolist(), *found.map.flatten().tolist(), *strategy.thresholds(task.index)]
+            values = [*found.score.tolist(), *found.map.flatten().tolist(), *strategy.thresholds(task.index)[:3]]
         except Exception as error:  # whatever wrong tensors lead to
             raise _damaged(folder, f"asked about '{task.name}' it fails ({type(error).__name__}: {error})") from error
         if any(map(math.isnan, values)):
