@@ -44,6 +44,8 @@ class Detector(nn.Module):
 
     def __init__(self, image_size: ImageSize):
         super().__init__()
+        if self.learns_by not in ("gradient", "statistics"):
+            raise ContinuadError(f'{class_name(self)}: learns_by is {self.learns_by!r}; set "gradient" or "statistics"')
         fitted("option image_size", image_size, ImageSize)
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.image_size = (height, width)
@@ -89,7 +91,9 @@ class Detector(nn.Module):
         """
         check_trained(self)
         check_size(self, images)
-        return self._predict(images)
+        found = self._predict(images)
+        check_prediction(self, found, len(images))
+        return found
 
     def _predict(self, images: Tensor) -> Prediction:
         """`predict` without its checks, for subclasses to implement."""
@@ -161,6 +165,32 @@ def check_size(detector: Detector, images: Tensor) -> None:
     if tuple(images.shape[-2:]) != detector.image_size:
         given, own = tuple(images.shape[-2:]), detector.image_size
         raise ContinuadError(f"images are {given[0]} x {given[1]}, but the model learned {own[0]} x {own[1]}")
+
+
+def check_prediction(detector: Detector, found: Prediction, number: int) -> None:
+    """Refuse a prediction of so many images that has not a score and a map of the images' size for each.
+
+    Raises:
+        ContinuadError: it names the detector's class, which has to be mended.
+    """
+    wanted = {"score": (number,), "map": (number, *detector.image_size)}
+    for name, shape in wanted.items():
+        value = getattr(found, name, None)
+        if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+            given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ContinuadError(f"{class_name(detector)} predicts a {name} of {given}; it must be a tensor of {shape}")
+
+
+def class_name(detector: Detector) -> str:
+    """A detector's class as the command line takes it from elsewhere: package.module:Class."""
+    kind = type(detector)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def gives_answers(kind: type[Detector]) -> bool:
+    """Whether a kind of detector, or the one inside a tiled one, has a `forward` of its own."""
+    kind = getattr(kind, "kind", kind)
+    return kind.forward is not Detector.forward
 
 
 @runtime_checkable
@@ -266,7 +296,9 @@ def ask(detector: Detector, images: Tensor, out_of_fold: bool) -> Prediction:
     assert isinstance(detector, OutOfFold)
     check_trained(detector)
     check_size(detector, images)
-    return detector.predict_without(images, owners_of(images))
+    found = detector.predict_without(images, owners_of(images))
+    check_prediction(detector, found, len(images))
+    return found
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from continuad.core.batches import in_order, one_pass, steps_of
 from continuad.core.checkpoint import Checkpoint, Half
-from continuad.core.detector import TRAINED, Detector, validation_loss_of
+from continuad.core.detector import TRAINED, Detector, class_name, validation_loss_of
 from continuad.core.footprint import held_bytes
 from continuad.core.hints import Count, check_fields
 from continuad.core.state import Policy, Stats
@@ -127,6 +127,8 @@ def fit(
         taken = _absorb(detector, images, seed, progress)
         held = held_bytes(detector, hooks)
     else:
+        if not detector.weights():
+            raise ContinuadError(f"{class_name(detector)} learns by gradient, but has no weights to learn")
         half = Half(detector, detector.optimiser(), hooks.kept)
         taken = _descend(half, images, hooks, seed, budget, checkpoint, progress)
         held = held_bytes(detector, hooks, half.optimiser, half.best)
@@ -148,7 +150,11 @@ def _absorb(detector: Detector, images: TaskImages, seed: int, progress: Progres
     total = sum(_batches(part, detector.batch_size) for part in (images.new, images.old) if part is not None)
     for step, batch in enumerate(one_pass(images.new, images.old, detector.batch_size)):
         torch.manual_seed(seed_of(seed, step))
-        detector.step(batch.to(detector.device))
+        if detector.step(batch.to(detector.device)) is not None:
+            raise ContinuadError(
+                f"{class_name(detector)} learns by statistics, but its step returns a value: return None, or set "
+                'learns_by = "gradient"'
+            )
         if progress:
             progress(step + 1, total)
     return total
@@ -192,9 +198,7 @@ def _descend(
 
 
 def _step(detector: Detector, optimiser: torch.optim.Optimizer, hooks: Hooks, images: Tensor) -> None:
-    loss = detector.step(images)
-    if loss is None:
-        return
+    loss = _loss(detector, images)
     penalty = hooks.penalty(images)
     _refuse_broken(penalty=penalty, loss=loss)
     loss = loss + penalty
@@ -203,6 +207,17 @@ def _step(detector: Detector, optimiser: torch.optim.Optimizer, hooks: Hooks, im
     hooks.on_gradients()
     optimiser.step()
     hooks.on_step()
+
+
+def _loss(detector: Detector, images: Tensor) -> Tensor:
+    loss = detector.step(images)
+    if isinstance(loss, Tensor) and loss.numel() == 1 and loss.requires_grad:
+        return loss
+    given = f"a tensor of {tuple(loss.shape)} that nothing can descend" if isinstance(loss, Tensor) else str(loss)
+    raise ContinuadError(
+        f"{class_name(detector)} learns by gradient, but its step returns {given}: return a loss (one number that "
+        'depends on its weights), or set learns_by = "statistics"'
+    )
 
 
 def _refuse_broken(**values: Tensor | float) -> None:

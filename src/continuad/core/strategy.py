@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from continuad.core.batches import in_order
 from continuad.core.calibration import Calibration
 from continuad.core.checkpoint import Checkpoint
-from continuad.core.detector import Detector, OutOfFold, ask
+from continuad.core.detector import Detector, OutOfFold, ask, gives_answers
 from continuad.core.fit import Budget, Progress, TaskImages, fit, seed_of
 from continuad.core.footprint import held_bytes
 from continuad.core.hints import Seed, checks_values, fitted
@@ -32,6 +32,7 @@ class Strategy(nn.Module):
 
     Attributes:
         needs_gradients: it edits losses or gradients, and so refuses detectors that learn by statistics.
+        needs_answers: it compares what a detector's `forward` answers, and so refuses detectors without one.
         statistics: what happens to the detector's statistics when a task begins.
         needs_task: `predict` must be given the task; then later tasks leave earlier ones' answers alone.
         out_of_fold: thresholds can come from predictions out of fold: `after` leaves the detector what `fit` made it.
@@ -48,6 +49,7 @@ class Strategy(nn.Module):
     """
 
     needs_gradients: ClassVar[bool] = False
+    needs_answers: ClassVar[bool] = False
     statistics: ClassVar[Policy] = "restart"
     needs_task: ClassVar[bool] = False
     out_of_fold: ClassVar[bool] = True
@@ -75,6 +77,8 @@ class Strategy(nn.Module):
         """Why this strategy cannot serve that kind of detector, or None when it can."""
         if cls.needs_gradients and detector.learns_by != "gradient":
             return "the strategy needs a loss to descend, and the detector learns by statistics"
+        if cls.needs_answers and not gives_answers(detector):
+            return "the strategy compares a detector's answers, and the detector gives none (it has no forward)"
         return None
 
     def view(self, stream: Sequence[Task]) -> Sequence[Task]:

@@ -100,8 +100,18 @@ def refusal(strategy: str, detector: str) -> str | None:
 
 
 def settings(made: nn.Module) -> dict[str, Any]:
-    """The constructor's arguments of a detector or strategy that are plain values, which it keeps under their names."""
-    return {name: getattr(made, name) for name in options_of(type(made))}
+    """The constructor's arguments of a detector or strategy that are plain values, which it keeps under their names.
+
+    Raises:
+        ContinuadError: it does not keep one of them.
+    """
+    kind = type(made)
+    if lost := [name for name in options_of(kind) if not hasattr(made, name)]:
+        raise ContinuadError(
+            f"{kind.__module__}:{kind.__qualname__} does not keep {', '.join(lost)}: set each argument of the "
+            f"constructor under its own name, as self.{lost[0]} = {lost[0]}"
+        )
+    return {name: getattr(made, name) for name in options_of(kind)}
 
 
 def name_of(made: Detector | Strategy) -> str:

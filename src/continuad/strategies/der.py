@@ -26,6 +26,7 @@ class Der(WithExemplars):
     """
 
     needs_gradients = True
+    needs_answers = True
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from continuad.core.batches import in_order
-from continuad.core.detector import Detector, features_of
+from continuad.core.detector import Detector, HasFeatures, features_of, gives_answers
 from continuad.core.hints import Count, Seed
 from continuad.core.types import ImageSet
 from continuad.memory.codec import Coding
@@ -22,6 +22,13 @@ class Herding(WithExemplars):
 
     def __init__(self, detector: Detector, exemplars: Count | str = 300, seed: Seed = 0, coding: Coding = "raw"):
         super().__init__(detector, exemplars, seed, coding)
+
+    @classmethod
+    def refuses(cls, detector: type[Detector]) -> str | None:
+        """Detectors in whose features images cannot be compared."""
+        if not gives_answers(detector) and not issubclass(getattr(detector, "kind", detector), HasFeatures):
+            return "the strategy compares images, and the detector gives nothing to compare (no forward, no features)"
+        return super().refuses(detector)
 
     def make_memory(self) -> Memory:
         """In iCaRL's order."""

@@ -23,6 +23,7 @@ class Lwf(Strategy):
     """
 
     needs_gradients = True
+    needs_answers = True
 
     def __init__(self, detector: Detector, strength: Annotated[float, Range(0, 1e12)] = 1.0, seed: Seed = 0):
         super().__init__(detector, seed)

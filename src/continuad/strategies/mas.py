@@ -29,6 +29,7 @@ class Mas(Strategy):
     """
 
     needs_gradients = True
+    needs_answers = True
 
     def __init__(self, detector: Detector, strength: Annotated[float, Range(0, 1e12)] = 1000.0, seed: Seed = 0):
         super().__init__(detector, seed)
