@@ -12,6 +12,7 @@ from continuad.core.types import Batch, LearnedTask, Prediction, Task
 from continuad.detectors.padim import Padim
 from continuad.detectors.patchcore import PatchCore
 from continuad.errors import ContinuadError
+from continuad.models.registry import make_detector, make_strategy
 from continuad.strategies._pooled import MARGIN, Nearest, PooledTaskInference, pooled
 from continuad.strategies.adapters import Adapters
 from continuad.strategies.packnet import PackNet
@@ -218,7 +219,7 @@ def test_predictions_are_put_on_the_scale_of_their_tasks() -> None:
     strategy = Knowing(reject=None)
     found, maps, scores = strategy.predict(IMAGES), [raw(strategy, t).map for t in (0, 1)], raw(strategy, 1).score
     torch.testing.assert_close(found.map, torch.stack([(maps[1][0] - 1) / 2, maps[0][1] / 0.5, (maps[1][2] - 1) / 2]))
-    torch.testing.assert_close(found.score[[0, 2]], (scores[[0, 2]] - 1) / 4)
+    torch.testing.assert_close(found.score[[0, 2]], (scores[[0, 2]] - 4.2) / 0.8)  # 4.2: the middle of good scores
     assert found.task.tolist() == [1, 0, 1]  # type: ignore[union-attr]
     given = strategy.predict(IMAGES, "t1")
     torch.testing.assert_close(given.map, (maps[1] - 1) / 2)
@@ -228,11 +229,30 @@ def test_predictions_are_put_on_the_scale_of_their_tasks() -> None:
 
 
 def test_the_image_threshold_for_another_rate_is_on_the_same_scale() -> None:
-    """Standardised, task 0's good images score 0.2, 0.4, 0.6 and 1: the ceil(5 x 0.5) = third at 50 %."""
+    """Task 0's good images score 0.05, 0.1, 0.15 and 0.25, their middle is 0.125; the ceil(5 x 0.5) = third at 50 %."""
     strategy = Knowing()
-    assert strategy.thresholds(0, 0.5) == (0.0, 1.0, pytest.approx(0.6), 0.5)
+    assert strategy.thresholds(0, 0.5) == (0.0, 1.0, pytest.approx(0.2), 0.5)
     assert strategy.thresholds(0, 0.01) == (0.0, 1.0, pytest.approx(1.0), 1 / 5)
-    assert strategy.thresholds(1, 0.5) == (0.0, 1.0, pytest.approx(0.8), 0.5)  # the second of 0.3, 0.8 and 1
+    assert strategy.thresholds(1, 0.5) == (0.0, 1.0, pytest.approx(0.0, abs=1e-6), 0.5)  # the second of three
+
+
+@pytest.mark.parametrize("name", ["padim", "patchcore", "spade"])
+def test_verdicts_are_those_of_separate_models_when_the_task_is_given(name: str) -> None:
+    """SPADE's scores and maps are different quantities: scaled by maps, its scores would never reach the threshold."""
+    one, other = (make_strategy(kind, make_detector(name, image_size=64)) for kind in ("pertask", "single"))
+    for strategy in (one, other):
+        for task in TASKS[:2]:
+            strategy.learn(task)
+    for task in TASKS[:2]:
+        images = torch.from_numpy(task.test.images)
+        flagged = [
+            (strategy.predict(images, task.index).score > strategy.thresholds(task.index, rate).image).tolist()
+            for strategy in (one, other)
+            for rate in (None, 0.4)
+        ]
+        assert flagged[0] == flagged[2]
+        assert flagged[1] == flagged[3]
+        assert any(flagged[0])
 
 
 def test_an_image_is_rejected_beyond_the_distance_and_not_at_it() -> None:

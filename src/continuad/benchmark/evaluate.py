@@ -99,9 +99,11 @@ def good_again(
     given = task.index if task_given or not strategy.infers_task_by else None
     found = _predictions(strategy, images, given, store, out_of_fold=True)
     flagged, decided = _decide(strategy, found, given)
-    own = strategy.thresholds(task.index)
+    calibration = strategy.calibration
+    low, high = calibration.ordinary(task.index), calibration.thresholds(task.index).image
     values = {"good_fpr": _share(flagged)}
-    values["good_level"] = float(standardise(torch.tensor(np.median(found.scores)), own.ordinary, own.image))
+    level = torch.tensor(np.median(found.scores))
+    values["good_level"] = float(level if found.tasks is not None else standardise(level, low, high))
     highest = np.argsort(-found.scores, kind="stable")[:HIGHEST]
     tasks = None if found.tasks is None else found.tasks[highest]
     kept = Outcome(found.scores[highest], found.maps[highest], tasks, flagged[highest], decided[highest])

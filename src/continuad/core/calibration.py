@@ -63,9 +63,13 @@ class Calibration(nn.Module):
         if rate is not None and not 0 <= rate < 1:
             raise ContinuadError(f"false alarm rate {rate} must lie in [0, 1)")
         centre, pixel, own = self.kept[self._name(task)].tolist()
-        good = self._images(task)
-        image, promised = self.rule.image(good, self.rule.rate if rate is None else rate)
-        return Thresholds(centre, pixel, own if rate is None else image, promised, float(np.median(good)))
+        image, promised = self.rule.image(self._images(task), self.rule.rate if rate is None else rate)
+        return Thresholds(centre, pixel, own if rate is None else image, promised)
+
+    def ordinary(self, task: int | None = None) -> float:
+        """Score of an ordinary good image of a task, their median: scores and maps may be different quantities, so the
+        maps' centre does not serve."""
+        return float(np.median(self._images(task)))
 
     def confidence(self, value: float, task: int | None = None) -> float:
         """How sure it is, in [0, 1], that an image of this score (or what else the rule compares) is anomalous.

@@ -27,14 +27,12 @@ class Thresholds(NamedTuple):
         image: score above which an image is anomalous.
         rate: share of good images in [0, 1] that may score higher: the one that was asked for, or, with too few images
             to promise that, the lowest that they can promise. NaN where nothing is known.
-        ordinary: score of an ordinary good image (their median); scores and maps may be different quantities.
     """
 
     centre: float
     pixel: float
     image: float
     rate: float = math.nan
-    ordinary: float = math.nan
 
 
 class Good(NamedTuple):

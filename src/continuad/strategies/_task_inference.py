@@ -77,10 +77,10 @@ class TaskInferring(Strategy):
         if number is None:
             self._refuse_untrained()
             rates = [self.calibration.thresholds(known.index, rate).rate for known in self.tasks]
-            return Thresholds(0.0, 1.0, 1.0, max(rates), 0.0)
+            return Thresholds(0.0, 1.0, 1.0, max(rates))
         own, asked = self.calibration.thresholds(number), self.calibration.thresholds(number, rate)
-        image = standardise(torch.tensor(asked.image), own.ordinary, own.image)
-        return Thresholds(0.0, 1.0, 1.0 if rate is None else float(image), asked.rate, 0.0)
+        image = standardise(torch.tensor(asked.image), self.calibration.ordinary(number), own.image)
+        return Thresholds(0.0, 1.0, 1.0 if rate is None else float(image), asked.rate)
 
     def _predict(self, images: Tensor, task: int | None, out_of_fold: bool) -> Prediction:
         self._refuse_untrained()
@@ -120,5 +120,5 @@ class TaskInferring(Strategy):
             else:
                 found = ask(snapshot, images if whole else images[mine], out_of_fold)
             anomaly_map[mine] = standardise(found.map, scale.centre, scale.pixel)
-            score[mine] = standardise(found.score, scale.ordinary, scale.image)
+            score[mine] = standardise(found.score, self.calibration.ordinary(task), scale.image)
         return Prediction(score, anomaly_map, tasks)
