@@ -50,6 +50,11 @@ def test_the_verdict_of_a_blank_picture_is_anomalous(taught, tmp_path: Path) -> 
     (found,) = continuad.predict_files(taught[1], [tmp_path / "magenta.png"])
     assert found.anomalous
     assert found.mask.any()
+    assert (found.task, found.verdict) == ("", "unknown")  # no bottle and no cable
+    (given,) = continuad.predict_files(taught[1], [tmp_path / "magenta.png"], task="cable")
+    assert (given.task, given.verdict) == ("cable", "defective")
+    verdicts = {v.verdict for v in continuad.predict_files(taught[1], taught[0][0].train.paths)}
+    assert verdicts == {"good"}
 
 
 def test_a_folder_and_a_single_file_are_taken_as_they_are_meant(taught) -> None:

@@ -42,6 +42,13 @@ class Verdict(NamedTuple):
     mask: np.ndarray
     task: str | None
 
+    @property
+    def verdict(self) -> str:
+        """ "good" or "defective"; "unknown" for a picture of none of the known tasks, whose score means nothing."""
+        if self.task == "":
+            return "unknown"
+        return "defective" if self.anomalous else "good"
+
 
 def predict_files(
     strategy: Strategy,
