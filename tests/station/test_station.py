@@ -246,6 +246,34 @@ def test_orphans_are_swept_and_what_versions_name_stays(line: Station, parts: Pa
     assert len(list(line.blobs.folder.iterdir())) == 2
 
 
+def test_a_lost_or_foreign_database_is_refused_and_no_file_is_removed(line: Station, parts: Path) -> None:
+    """An empty database names no file: a sweep by it would remove all that was learned."""
+    files = sorted(path.name for path in line.blobs.folder.iterdir())
+    other = f"sqlite:///{line.folder.parent / 'other.db'}"
+    with pytest.raises(ContinuadError, match="the database is not this station's, or was lost"):
+        Station.open(line.folder, other)
+    line.engine.dispose()
+    for file in line.folder.glob("station.db*"):
+        file.rename(file.with_name(f"kept-{file.name}"))
+    for verb in (lambda: Station.open(line.folder).undo(), lambda: Station.open(line.folder).learn(parts / "squares")):
+        with pytest.raises(ContinuadError, match="or was lost"):
+            verb()
+    assert sorted(path.name for path in line.blobs.folder.iterdir()) == files
+
+
+def test_a_product_whose_pictures_all_go_to_another_one_is_not_put_in_service(line: Station, parts: Path) -> None:
+    with pytest.raises(NotPromoted, match="twin: check pictures taken for another product or none: 0 before"):
+        line.learn(parts / "stripes", "twin", geometry=SIZE, options=SMALL)
+    assert [taught.name for taught in line.products()] == ["stripes", "squares"]
+
+
+def test_a_product_taught_from_one_picture_draws_no_others_to_itself(tmp_path: Path, parts: Path) -> None:
+    station = Station.open(tmp_path / "line", create=True)
+    station.learn(write(tmp_path / "one", "squares", range(1)), geometry=SIZE, options=SMALL)
+    station.learn(parts / "stripes", geometry=SIZE, options=SMALL)
+    assert {one.product for one in station.inspect(parts / "more" / "stripes")} == {"stripes"}
+
+
 def test_a_folder_of_something_else_is_no_station(tmp_path: Path) -> None:
     with pytest.raises(ContinuadError, match="there is no station here"):
         Station.open(tmp_path / "none")

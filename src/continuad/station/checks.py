@@ -48,8 +48,8 @@ class Change:
     auroc: tuple[float | None, float | None]
 
     def worse(self) -> int:
-        """New false alarms, lost defects and pictures that stray, together."""
-        pairs = [(1, self.false_alarms), (-1, self.caught), (1, self.strayed)]
+        """New false alarms, lost defects and pictures that stray, together; of a new product, those that stray."""
+        pairs = [(1, self.false_alarms), (-1, self.caught), (1, (self.strayed[0] or 0, self.strayed[1]))]
         return sum(max(0, sign * (after - before)) for sign, (before, after) in pairs if before is not None)
 
     def plain(self) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def worse_lines(changes: Iterable[Change]) -> list[str]:
         for what, (before, after), sign in (
             ("false alarms among its good check pictures", change.false_alarms, 1),
             ("confirmed defects that are caught", change.caught, -1),
-            ("check pictures taken for another product or none", change.strayed, 1),
+            ("check pictures taken for another product or none", (change.strayed[0] or 0, change.strayed[1]), 1),
         ):
             if before is not None and sign * (after - before) > 0:
                 lines.append(f"{change.product}: {what}: {before} before, {after} after")

@@ -113,9 +113,11 @@ class ProductInference:
         if not self.products:
             raise ContinuadError("the station knows no product yet: teach one with `continuad learn`")
         differences = features[:, None] - self._means
+        length = differences.norm(dim=2) / self._alike
         apart = (differences / self._scales).norm(dim=2)
+        apart = torch.where(self._scales.isinf().all(1), length, apart)  # a single picture tells no spread
         places = apart.topk(min(2, len(self.products)), largest=False).indices
-        distances = torch.minimum(apart, differences.norm(dim=2) / self._alike).gather(1, places)
+        distances = torch.minimum(apart, length).gather(1, places)
         return [
             [Near(self.products[place], distance) for place, distance in zip(*row, strict=True)]
             for row in zip(places.tolist(), distances.tolist(), strict=True)

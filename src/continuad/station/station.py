@@ -69,7 +69,7 @@ class Station:
         """The station in a folder.
 
         Args:
-            database: URL such as "postgresql+psycopg://user@host/name", for tables that several stations share.
+            database: URL such as "postgresql+psycopg://user@host/name"; a database serves one station.
             create: make a new one where there is none.
 
         Raises:

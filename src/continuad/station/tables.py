@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
 from continuad.errors import ContinuadError
+from continuad.files import replace_file
 
 SCHEMA = 1  # raised with every change of the tables; `open_database` says what to do with another
 
@@ -114,12 +116,33 @@ def open_database(folder: Path, url: str | None) -> sa.Engine:
     except (sa.exc.SQLAlchemyError, ModuleNotFoundError) as error:
         shown = sa.engine.make_url(place).render_as_string(hide_password=True)
         raise ContinuadError(f"the station's database {shown} cannot be opened: {error}") from error
+    _refuse_others(folder, engine)
     if found is not None and int(found) != SCHEMA:
         raise ContinuadError(
             f"{folder}: this station's tables have version {found}, and this continuad reads {SCHEMA}; use the "
             "continuad that wrote it, or teach its products again in a new station"
         )
     return engine
+
+
+def _refuse_others(folder: Path, engine: sa.Engine) -> None:
+    """Folder and tables carry the same mark, so that no folder is opened with the tables of another, or with none.
+
+    Raises:
+        ContinuadError: they do not.
+    """
+    file = folder / "station.id"
+    with engine.begin() as connection:
+        there = connection.scalar(sa.select(meta.c.value).where(meta.c.key == "station"))
+        if there is None and not file.exists():
+            there = uuid.uuid4().hex
+            connection.execute(meta.insert().values(key="station", value=there))
+            replace_file(file, lambda new: new.write_text(str(there), encoding="ascii"))
+    if not file.exists() or there != file.read_text(encoding="ascii"):
+        raise ContinuadError(
+            f"{folder}: the database is not this station's, or was lost; give the right --database, or put station.db "
+            "back from a copy. Nothing was changed"
+        )
 
 
 def _durable(connection: object, _: object) -> None:

@@ -59,6 +59,8 @@ class Versions:
                 row = {"version": after, "product": taught.name, "place": place, "blob": blob}
                 connection.execute(members.insert().values(**row, record=taught.record.plain()))
             _note(connection, verb, product, before, after, report)
+        with self.engine.connect() as connection:  # only now, when the tables are known to be this station's
+            self.blobs.sweep(connection.scalars(sa.select(members.c.blob)))
 
     def refuse(self, verb: str, product: str, report: dict[str, Any]) -> None:
         """Note a change that was not put in service."""
@@ -88,7 +90,7 @@ class Versions:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """One writer at a time; what an interrupted one has left behind is swept before the next begins."""
+        """One writer at a time."""
         lock = filelock.FileLock(self.folder / "writing.lock")
         try:
             lock.acquire(timeout=0)
@@ -100,8 +102,6 @@ class Versions:
                 busy = f"{self.folder}: another process is writing to this station; try again later"
                 raise ContinuadError(busy) from None
         try:
-            with self.engine.connect() as connection:
-                self.blobs.sweep(connection.scalars(sa.select(members.c.blob)))
             yield
         finally:
             lock.release()
