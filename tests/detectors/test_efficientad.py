@@ -179,7 +179,7 @@ def test_the_shipped_teacher_is_the_documented_one() -> None:
 def test_missing_teachers_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ContinuadError, match="continuad distill"):
         EfficientAdM()
-    with pytest.raises(ContinuadError, match="do not exist"):
+    with pytest.raises(ContinuadError, match="does not exist; make them"):
         small(teacher=str(tmp_path / "none.pth"))
 
 

@@ -18,7 +18,7 @@ import tomli_w
 import continuad
 from continuad.core.hints import STEPS_MOST, Items, Range, Seed, Side, fitted, hints_of
 from continuad.data.decode import MAX_PIXELS
-from continuad.data.names import canonical_root
+from continuad.data.names import canonical_root, missing_part
 from continuad.errors import ContinuadError
 from continuad.files import replace_file
 from continuad.models.names import TILED
@@ -258,7 +258,8 @@ def values_in(path: Path) -> dict[str, Any]:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ContinuadError(f"settings file {path} cannot be read: {error}") from error
+        why = missing_part(path.absolute()) or error
+        raise ContinuadError(f"settings file {path} cannot be read: {why}") from error
     return checked_values({k: v for k, v in found.items() if k not in NOT_SETTINGS}, str(path))
 
 

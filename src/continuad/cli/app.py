@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import continuad
 from continuad.cli import environment, station
 from continuad.cli.bench import bench
-from continuad.cli.console import print_error
+from continuad.cli.console import print_error, say
 from continuad.cli.data import check_data
 from continuad.cli.demo import demo
 from continuad.cli.distill import distill
@@ -22,7 +23,24 @@ from continuad.cli.listing import list_names
 from continuad.cli.report import report
 from continuad.errors import ContinuadError
 
+GO_ON = ("bench", "demo", "distill")  # commands that, stopped and called again, repeat no more than a minute
+STOPPED = 130  # exit code after Ctrl-C, as shells have it
+
+
+class Commands(TyperGroup):
+    """The commands. Ctrl-C ends whichever runs with one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("stopped; the same command goes on where it was" if ctx.invoked_subcommand in GO_ON else "stopped")
+            raise typer.Exit(STOPPED) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Visual anomaly detection that keeps learning: product after product, in bounded memory.",
     no_args_is_help=True,
     rich_markup_mode="markdown",

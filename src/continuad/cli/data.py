@@ -18,7 +18,7 @@ def check_data(
     stream: StreamName = "",
     root: Root = None,
     image_size: Annotated[
-        int, typer.Option(min=1, help="Working size that duplicates and statistics are judged at.")
+        int, typer.Option(min=1, max=32_768, help="Working size that duplicates and statistics are judged at.")
     ] = 256,
     val_share: Annotated[float, typer.Option(help=HELP["val_share"])] = 0.1,
     max_pixels: Annotated[int, typer.Option(min=1, help=HELP["max_pixels"])] = MAX_PIXELS,

@@ -14,8 +14,8 @@ from continuad.cli.grid import run_settings
 
 def demo(
     out: Annotated[Path, typer.Option(help="Where pictures and results go.")] = Path("continuad-demo"),
-    image_size: Annotated[int, typer.Option(min=32, help="Side of the images in pixels.")] = 128,
-    seed: Annotated[int, typer.Option(min=0, help="Of the pictures and the run.")] = 0,
+    image_size: Annotated[int, typer.Option(min=32, max=4096, help="Side of the images in pixels.")] = 128,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the pictures and the run.")] = 0,
 ) -> None:
     """Render ten small products, learn them one after another under several strategies, and show what is forgotten.
 

@@ -9,6 +9,7 @@ import typer
 
 from continuad.cli.console import Bars, print_place
 from continuad.cli.folders import HELP
+from continuad.core.hints import STEPS_MOST
 from continuad.errors import ContinuadError
 
 
@@ -20,9 +21,9 @@ def distill(
     strides: Annotated[str, typer.Option(help="Its levels, comma-separated.")] = "8,16",
     weights_file: Annotated[Path | None, typer.Option(help=HELP["weights_file"], show_default=False)] = None,
     download: Annotated[bool, typer.Option(help=HELP["download"])] = False,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 10_000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Crops a step.")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights and crops.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, max=STEPS_MOST, help="Optimiser steps.")] = 10_000,
+    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Crops a step.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights and crops.")] = 0,
 ) -> None:
     """Make a teacher for EfficientAD: a small network that learns a large one's features. Goes on where it stopped.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from continuad.benchmark.settings import Settings
-from continuad.cli.console import BenchBars, err_console, print_error, say
+from continuad.cli.console import BenchBars, print_error, say
 from continuad.cli.folders import product_folders
 from continuad.cli.report import report
 from continuad.data.discover import discover_all
+from continuad.data.names import printable
 from continuad.errors import ContinuadError
 
 if TYPE_CHECKING:
@@ -32,12 +34,14 @@ def run_settings(settings: Settings, out: Path, keep_models: bool, estimate: boo
 
     Raises:
         ContinuadError: a mistake in the settings or the data, or a folder with results of other settings.
-        typer.Exit: 130 when stopped by Ctrl-C, 1 when a run diverged.
+        typer.Exit: 1 when a run diverged.
     """
     settings.check()
+    settings = as_before(settings, out)
     root = Path(settings.root) if settings.root else None
     folders = product_folders([Path(f) for f in settings.folders], settings.stream, root)
     products = discover_all(folders)
+    refuse_inside(out, [*folders, *map(Path, settings.open_set)])
 
     from continuad.benchmark.grid import cells
     from continuad.benchmark.grouping import group_sizes
@@ -48,7 +52,7 @@ def run_settings(settings: Settings, out: Path, keep_models: bool, estimate: boo
     sizes = group_sizes(settings.groups, len(products))
     if settings.open_set:
         refuse_learned(discover_all(settings.open_set), products)
-    folder = ResultsFolder(settings, out, [product.name for product in products])
+    folder = ResultsFolder(absolute(settings), out, [product.name for product in products])
     folder.note(f"{pair} does not apply: {reason}" for pair, reason in refused.items())
     for pair, reason in refused.items():
         say(f"left out: {pair}: {reason}")
@@ -63,13 +67,51 @@ def run_settings(settings: Settings, out: Path, keep_models: bool, estimate: boo
         raise typer.Exit(1)
 
 
-@dataclass
-class ResultsFolder:
-    """A results folder's settings.toml, which gains notes while the runs go on.
+def refuse_inside(out: Path, folders: Iterable[Path]) -> None:
+    """Refuse a results folder in one of the product folders: a later run would find its pictures there.
 
     Raises:
-        ContinuadError: the folder holds results of other settings.
+        ContinuadError: it is, by whatever spelling or link.
     """
+    for folder in folders:
+        if out.expanduser().resolve().is_relative_to(folder.expanduser().resolve()):
+            raise ContinuadError(
+                f"--out {printable(out)} lies in the product folder {printable(folder)}, whose pictures are learned: "
+                "give a folder outside of it"
+            )
+
+
+def as_before(settings: Settings, out: Path) -> Settings:
+    """The settings with folders as the results in `out` name them, where there are any.
+
+    By another spelling or from another place the same folders go on, and a link gives no product a second name.
+
+    Raises:
+        ContinuadError: `out` holds results of other settings.
+    """
+    file, runs = out / "settings.toml", out / "runs"
+    holds_results = file.exists() and runs.is_dir() and any(runs.iterdir())
+    if not holds_results:
+        return settings
+    earlier = Settings.read(file)
+    if conflict := settings.conflict(earlier):
+        raise ContinuadError(f"{out} holds results of other settings ({conflict}); choose another --out")
+    return replace(settings, folders=earlier.folders, root=earlier.root, open_set=earlier.open_set)
+
+
+def absolute(settings: Settings) -> Settings:
+    """The settings with folders that mean the same from any place."""
+    folders, open_set = (
+        tuple(os.path.abspath(Path(folder).expanduser()) for folder in some)
+        for some in (settings.folders, settings.open_set)
+    )
+    root = os.path.abspath(Path(settings.root).expanduser()) if settings.root else ""
+    return replace(settings, folders=folders, root=root, open_set=open_set)
+
+
+@dataclass
+class ResultsFolder:
+    """A results folder's settings.toml, which gains notes while the runs go on."""
 
     settings: Settings
     out: Path
@@ -78,10 +120,6 @@ class ResultsFolder:
 
     def __post_init__(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
-        file, runs = self.out / "settings.toml", self.out / "runs"
-        holds_results = file.exists() and runs.is_dir() and any(runs.iterdir())
-        if holds_results and (conflict := self.settings.conflict(Settings.read(file))):
-            raise ContinuadError(f"{self.out} holds results of other settings ({conflict}); choose another --out")
 
     def note(self, texts: Iterable[str]) -> None:
         """Add what is new among some notes, and write the file."""
@@ -121,17 +159,13 @@ def _run(
             turn = orders(len(stream), settings.orders)[order]
             return [replace(stream[i], index=place) for place, i in enumerate(turn)]
 
-        try:
-            return run_grid(
-                settings,
-                grid,
-                folder.out,
-                tasks_of,
-                open_set=opened(settings.open_set, 0) if settings.open_set else [],
-                keep_models=keep_models,
-                notify=bars.step,
-                on_cell=bars.cell,
-            )
-        except KeyboardInterrupt:
-            err_console.print("stopped; the same command goes on where it was")
-            raise typer.Exit(130) from None
+        return run_grid(
+            settings,
+            grid,
+            folder.out,
+            tasks_of,
+            open_set=opened(settings.open_set, 0) if settings.open_set else [],
+            keep_models=keep_models,
+            notify=bars.step,
+            on_cell=bars.cell,
+        )

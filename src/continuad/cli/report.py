@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from continuad.cli.console import Bars, print_place
+from continuad.data.names import missing_part, printable
+from continuad.errors import ContinuadError
 
 
 def report(directory: Annotated[Path, typer.Argument(help="Results folder of `continuad bench`.")]) -> None:
@@ -15,6 +17,10 @@ def report(directory: Annotated[Path, typer.Argument(help="Results folder of `co
 
     Example: `continuad report results`
     """
+    if not directory.is_dir():
+        why = missing_part(directory.absolute()) or "this is a file, not a folder"
+        raise ContinuadError(f"{printable(directory)}: {why}. Give the folder that `continuad bench --out` wrote.")
+
     from continuad.report.write import write_report
 
     with Bars() as bars:

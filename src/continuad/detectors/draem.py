@@ -17,6 +17,7 @@ from continuad.core.detector import TRAINED, Detector
 from continuad.core.hints import ImageSize, Items, Range, Seed
 from continuad.core.state import Policy
 from continuad.core.types import Prediction
+from continuad.data.names import missing_part
 from continuad.data.synthetic import Pictures, perlin_mask
 from continuad.errors import ContinuadError
 from continuad.vision.ssim import ssim_loss
@@ -306,8 +307,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         state = state.get("state_dict", state)
         return {name: value for name, value in state.items() if isinstance(value, Tensor)}
     except OSError as error:
+        why = missing_part(path.absolute()) or error.strerror
         raise ContinuadError(
-            f"published={path.name}: {path} cannot be opened ({error.strerror}). Give the original's NAME.pckl with "
+            f"published={path.name}: {path} cannot be opened ({why}). Give the original's NAME.pckl with "
             "NAME_seg.pckl beside it, or anomalib's checkpoint"
         ) from error
     except Exception as error:  # a damaged or foreign file can make the reader raise anything

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from continuad.data.names import missing_part
 from continuad.errors import ContinuadError
 from continuad.vision.pyramids import REFUSALS, whole
 
@@ -76,7 +77,8 @@ def _needed(net: nn.Module) -> dict[str, Tensor]:
 
 def _read(name: str, path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise ContinuadError(f"weights file {path} of backbone '{name}' does not exist")
+        why = missing_part(path.absolute()) or "this is no file"
+        raise ContinuadError(f"weights file {path} of backbone '{name}': {why}")
     try:
         safe = path.suffix == ".safetensors"
         found: Any = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from safetensors.torch import save_file
@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from continuad.core.checkpoint import Checkpoint, pack_optimiser, unpack_optimiser
+from continuad.core.hints import Count, Range, Seed, check_fields
 from continuad.data.synthetic import Pictures
 from continuad.files import replace_file
-from continuad.vision.backbones import DEFAULT, Backbone, BackboneSpec, load_backbone
+from continuad.vision.backbones import DEFAULT, Backbone, BackboneSpec, Strides, load_backbone
 from continuad.vision.pdn import CHANNELS, PatchDescription, Size
 
 SAMPLE = 32  # batches from which the features' scale is taken
@@ -34,19 +35,25 @@ class DistillConfig:
         steps, batch_size, rate: of Adam, whose rate falls to nothing along a half cosine.
         crop: side of the student's crop in pixels; the backbone sees the same crop twice as large.
         seed: of weights and crops.
+
+    Raises:
+        ContinuadError: a value that is not allowed.
     """
 
     folder: str
     size: Size = "s"
     backbone: str = DEFAULT
-    strides: tuple[int, ...] = (8, 16)
+    strides: Strides = (8, 16)
     weights_file: str | None = None
     download: bool = False
-    steps: int = 10_000
-    batch_size: int = 16
-    rate: float = 1e-3
-    crop: int = 128
-    seed: int = 0
+    steps: Count = 10_000
+    batch_size: Annotated[int, Range(1, 4096)] = 16
+    rate: Annotated[float, Range(0, 1, above=True)] = 1e-3
+    crop: Annotated[int, Range(33, 4096)] = 128
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "distill: ")
 
 
 def distill(config: DistillConfig, out: Path, progress: Callable[[int, int], None] | None = None) -> dict[str, float]:

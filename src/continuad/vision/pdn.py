@@ -13,6 +13,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
+from continuad.data.names import missing_part
 from continuad.errors import ContinuadError
 from continuad.vision.backbones import Frozen
 from continuad.vision.winograd import Conv2d
@@ -105,7 +106,8 @@ def size_of(text: str) -> Size:
 
 def _fill(net: PatchDescription, size: Size, path: Path) -> None:
     if not path.is_file():
-        raise ContinuadError(f"teacher weights {path} do not exist; make them with `continuad distill`")
+        why = missing_part(path.absolute()) or "this is no file"
+        raise ContinuadError(f"teacher weights {path}: {why}; make them with `continuad distill`")
     try:
         safe = path.suffix == ".safetensors"
         found = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
