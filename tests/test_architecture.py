@@ -99,3 +99,17 @@ def test_files_stay_short_and_functions_fit_a_screen() -> None:
         if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno + 1 > 60
     }
     assert not long
+
+
+def test_no_function_takes_more_than_nine_parameters() -> None:
+    """Constructors and commands are left out: what they take are the options of a method or a command."""
+    many = {
+        f"{name}:{node.name}"
+        for name, file in modules().items()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        and len(node.args.posonlyargs + node.args.args + node.args.kwonlyargs) > 9
+        and node.name != "__init__"
+        and not (room(name) == "cli" and not node.name.startswith("_"))
+    }
+    assert not many

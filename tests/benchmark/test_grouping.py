@@ -11,7 +11,8 @@ import torch
 from toys import ToyAutoencoder, stream
 
 from continuad.benchmark.grouping import group_sizes, in_steps
-from continuad.benchmark.run import run
+from continuad.benchmark.protocol import Protocol
+from continuad.benchmark.run import Walk, run
 from continuad.core.strategy import Strategy
 from continuad.detectors.padim import Padim
 from continuad.errors import ContinuadError
@@ -137,7 +138,8 @@ def test_strategies_remember_steps_of_several_products(name: str) -> None:
 
 
 def test_examples_and_a_second_call_count_products(tmp_path: Path) -> None:
-    first = run(stream(), PerTask(padim()), tmp_path / "run", examples=tmp_path / "examples", groups="2-1")
+    first = run(stream(), PerTask(padim()), tmp_path / "run", groups="2-1")
+    Walk(stream(), Protocol(groups="2-1"), examples=tmp_path / "examples").teach(PerTask(padim()), "pertask")
     assert sorted(f.name for f in (tmp_path / "examples").rglob("*.npz")) == [
         "00_zebra.npz",
         "01_chess.npz",

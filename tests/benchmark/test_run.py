@@ -19,9 +19,10 @@ import torch
 from toys import ToyAutoencoder, stream
 
 from continuad.benchmark.evaluate import evaluate
-from continuad.benchmark.folder import ROWS
+from continuad.benchmark.folder import ROWS, RunFolder
 from continuad.benchmark.grid import Cell, build, cells, run_grid
-from continuad.benchmark.run import learned_names, run, run_name
+from continuad.benchmark.protocol import Protocol
+from continuad.benchmark.run import Walk, learned_names, run, run_name
 from continuad.benchmark.settings import Settings
 from continuad.core.fit import Budget
 from continuad.core.strategy import Strategy
@@ -168,14 +169,17 @@ def test_rows_that_were_written_before_their_model_was_are_measured_again(
     assert not again.duplicated(["after_task", "on_task", "metric"]).any()
 
 
-def test_rows_lie_in_one_file_and_the_model_holds_none(tmp_path: Path) -> None:
+def test_rows_lie_in_one_file_and_the_model_holds_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
+    keep = RunFolder.keep
 
-    def look(rows: list[dict[str, Any]]) -> None:
+    def look(folder: RunFolder, strategy: Strategy, rows: list[dict[str, Any]], cursor: int) -> None:
+        keep(folder, strategy, rows, cursor)
         assert kept_rows(tmp_path).to_dict("records") == rows
         seen.append(len(rows))
 
-    rows = run(stream(), Naive(padim()), tmp_path, on_rows=look)
+    monkeypatch.setattr(RunFolder, "keep", look)
+    rows = run(stream(), Naive(padim()), tmp_path)
     assert len(seen) == 3
     pd.testing.assert_frame_equal(kept_rows(tmp_path), rows)
     assert set(read_manifest(tmp_path)["extra"]) == {"stream", "cursor"}
@@ -417,13 +421,13 @@ def test_a_detector_may_have_steps_of_its_own() -> None:
 
 def test_a_product_with_a_very_long_name_has_examples(tmp_path: Path) -> None:
     tasks = [replace(task, name="ü" * 250 + task.name) for task in stream(2)]
-    run(tasks, Naive(padim()), examples=tmp_path)
+    Walk(tasks, Protocol(), examples=tmp_path).teach(Naive(padim()), "naive")
     assert len(list(tmp_path.rglob("*.npz"))) == 2
 
 
 def test_examples_hold_everything_the_gallery_needs(tmp_path: Path) -> None:
     strategy = PerTask(padim())
-    run(stream(2), strategy, examples=tmp_path)
+    Walk(stream(2), Protocol(), examples=tmp_path).teach(strategy, "pertask")
     folder = tmp_path / run_name(strategy, "pertask", 0)
     with np.load(folder / "01_chess.npz") as kept:
         assert kept["image"].shape[1:] == (64, 64, 3)

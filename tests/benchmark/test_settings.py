@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from continuad.benchmark import scenario
+from continuad.benchmark.grid import cells
 from continuad.benchmark.settings import COMMAND_LINE, Settings
 from continuad.core.hints import hints_of
 from continuad.errors import ContinuadError
@@ -160,3 +161,9 @@ def test_what_fits_is_not_refused(values: dict[str, Any]) -> None:
 def test_what_settings_know_without_torch_is_what_the_rest_knows() -> None:
     assert Settings().backbone == DEFAULT
     assert set(get_args(hints_of(Settings)["scenario"])) == {"", *scenario.SCENARIOS}
+
+
+@pytest.mark.parametrize("rule", ["far:nan", "far:1", "area:0", "far:0.01:pixels=nan", "best"])
+def test_a_threshold_that_is_none_is_refused_by_its_option(rule: str) -> None:
+    with pytest.raises(ContinuadError, match=f"^--threshold {rule}: "):
+        cells(Settings(detector=("autoencoder",), strategy=("naive",), image_size=(64, 64), threshold=rule))

@@ -76,7 +76,10 @@ def build(settings: Settings, cell: Cell) -> Strategy:
     of_all = {option: value for option, value in common.items() if option not in behind}
     options = applicable(find_strategy(name), of_all) | settings.own_options(name)
     strategy = make_strategy(cell.strategy, detector, **options)
-    strategy.calibration.rule = parse_rule(settings.threshold)
+    try:
+        strategy.calibration.rule = parse_rule(settings.threshold)
+    except ContinuadError as error:
+        raise ContinuadError(f"--threshold {settings.threshold}: {error}") from None
     folds_of(settings.thresholds_from)
     strategy.thresholds_from = settings.thresholds_from
     strategy.budget = Budget(steps or None, settings.epochs or None, settings.patience or None)

@@ -48,11 +48,7 @@ def run(
     into: Path | None = None,
     *,
     label: str | None = None,
-    order: int = 0,
-    examples: Path | None = None,
     notify: Notify | None = None,
-    on_rows: Callable[[list[Row]], None] | None = None,
-    store: FeatureStore | None = None,
     look_ahead: bool = False,
     scenario: str = "",
     groups: str = "",
@@ -66,11 +62,7 @@ def run(
         into: folder of this run. Its rows and its model are saved there after every step, and every minute what a
             gradient detector has learned of a step so far; the same call again goes on where the last was stopped.
         label: the strategy's name in the rows, e.g. "replay:300"; default: its file's name.
-        order: number of this order of tasks, noted in the rows.
-        examples: folder for a few predictions of every product, for the report's pictures.
         notify: called with (what is going on, done, total).
-        on_rows: called with all rows so far after every step.
-        store: where features of test images are kept between runs.
         look_ahead: measure products that are still to come, for forward transfer (not if the task is given: no
             model of theirs can be asked yet).
         scenario, groups, open_set: see `Protocol`.
@@ -83,8 +75,7 @@ def run(
         ContinuadError: the strategy has learned something before, or takes no part in the scenario; `into` holds
             another run, or cannot be written; the groups do not fit the stream.
     """
-    protocol = Protocol(scenario, groups, tuple(open_set), look_ahead)
-    walk = Walk(stream, protocol, order, examples, notify, store or FeatureStore())
+    walk = Walk(stream, Protocol(scenario, groups, tuple(open_set), look_ahead), notify=notify)
     label = label or name_of(strategy)
     folder = walk.folder(strategy, label, into) if into else None
     names = learned_names(strategy)
@@ -93,7 +84,7 @@ def run(
             f"this strategy has learned {', '.join(names)} already and a run begins untrained; make the strategy "
             "anew, or teach it further with strategy.learn(task)"
         )
-    return pd.DataFrame(walk.teach(strategy, label, folder, on_rows), columns=COLUMNS)
+    return pd.DataFrame(walk.teach(strategy, label, folder), columns=COLUMNS)
 
 
 def run_name(strategy: Strategy, label: str, order: int) -> str:
@@ -111,8 +102,11 @@ class Walk:
     """A stream in one order, and what is measured along it; any number of strategies may take it.
 
     Attributes:
-        stream, order, examples, notify, store: see `run`.
+        stream, notify: see `run`.
         protocol: what is measured.
+        order: number of this order of tasks, noted in the rows.
+        examples: folder for a few predictions of every product, for the report's pictures.
+        store: where features of test images are kept between runs.
 
     Raises:
         ContinuadError: the stream is empty.
@@ -150,17 +144,11 @@ class Walk:
             path, {"run": run_name(strategy, label, self.order), "stream": self.stamp, **describe(strategy)}
         )
 
-    def teach(
-        self,
-        strategy: Strategy,
-        label: str,
-        folder: RunFolder | None = None,
-        on_rows: Callable[[list[Row]], None] | None = None,
-    ) -> list[Row]:
+    def teach(self, strategy: Strategy, label: str, folder: RunFolder | None = None) -> list[Row]:
         """Learn and measure the steps that `folder` does not hold yet; all rows of the run.
 
         Args:
-            strategy: untrained. label, on_rows: see `run`.
+            strategy: untrained. label: see `run`.
 
         Raises:
             ContinuadError: see `run`.
@@ -197,8 +185,6 @@ class Walk:
             rows = rows + self._rows(strategy, label, step, found)
             if folder:
                 folder.keep(strategy, rows, task.index + 1)
-            if on_rows:
-                on_rows(rows)
         if folder:
             folder.finish(rows)
         return rows

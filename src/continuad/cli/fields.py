@@ -16,7 +16,10 @@ from continuad.core.hints import Range, Seed, Side, fitted
 from continuad.errors import ContinuadError
 
 SEED = Annotated[int | None, typer.Option("--seed", help="One run with this seed.", show_default="0")]
-SEEDS = Annotated[int | None, typer.Option("--seeds", help="Runs with seeds 0 to K-1.", show_default=False)]
+SEEDS = Annotated[
+    list[str] | None,
+    typer.Option("--seeds", metavar="K", help="Runs with seeds 0 to K-1, or with those of a list: 3,7,9."),
+]
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -104,8 +107,18 @@ def _names(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(part for part in parts if part)
 
 
-def _seeds(number: int) -> tuple[int, ...]:
-    return tuple(range(fitted("--seeds", number, Annotated[int, Range(1, 1000)])))
+def _seeds(texts: Sequence[str]) -> tuple[int, ...]:
+    """Seeds 0 to K-1 for one number K; for a list of several, with commas or by repeating the option, those in it."""
+    asked = ",".join(texts)
+    try:
+        numbers = [int(part) for part in asked.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers:
+        raise ContinuadError(f"--seeds {asked}: give how many, such as 3, or a list of seeds, such as 0,1,2")
+    if "," in asked:
+        return tuple(dict.fromkeys(fitted("--seeds", number, Seed) for number in numbers))
+    return tuple(range(fitted("--seeds", numbers[0], Annotated[int, Range(1, 1000)])))
 
 
 def _size(text: str) -> tuple[int, int]:
