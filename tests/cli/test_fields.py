@@ -143,6 +143,8 @@ def test_tiles_take_over_a_detectors_options(asked: list[Settings]) -> None:
         (["--set", "padim.channels=3", "--set", "padim.channels=4"], "padim.channels is given twice"),
         (["--strategy", ","], "--strategy is empty"),
         (["--precision", "nonsense"], "--precision is 'nonsense'; allowed: float32, bfloat16"),
+        (["--steps", "5", "--steps", "7"], "--steps is given twice"),
+        (["--download", "--no-download"], "--download/--no-download is given twice"),
         (["--settings", "nowhere.toml"], "nowhere.toml cannot be read"),
     ],
 )

@@ -10,7 +10,7 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import continuad
 from continuad.cli import environment, station
@@ -25,6 +25,22 @@ from continuad.errors import ContinuadError
 
 GO_ON = ("bench", "demo", "distill")  # commands that, stopped and called again, repeat no more than a minute
 STOPPED = 130  # exit code after Ctrl-C, as shells have it
+
+
+class Command(TyperCommand):
+    """A command in which an option that takes one value may be given once: the last of two would win in silence."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read what was typed.
+
+        Raises:
+            ContinuadError: an option is given twice.
+        """
+        given = self.make_parser(ctx).parse_args(args=list(args))[2]
+        for option in given:
+            if option.param_type_name == "option" and not option.multiple and given.count(option) > 1:
+                raise ContinuadError(f"{'/'.join([*option.opts, *option.secondary_opts])} is given twice")
+        return super().parse_args(ctx, args)
 
 
 class Commands(TyperGroup):
@@ -47,14 +63,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo)
-app.command("check-data")(check_data)
-app.command()(bench)
-app.command()(distill)
-app.command()(report)
-app.command("list")(list_names)
+for command in (demo, check_data, bench, distill, report):
+    app.command(cls=Command)(command)
+app.command("list", cls=Command)(list_names)
 for command in station.COMMANDS:
-    app.command(rich_help_panel="Station")(command)
+    app.command(cls=Command, rich_help_panel="Station")(command)
 
 
 def _print_version(asked: bool) -> None:
