@@ -49,7 +49,7 @@ def messages() -> Iterator[tuple[str, str]]:
                 yield f"{path.relative_to(ROOT)}:{node.lineno}", " ".join(map(ast.unparse, node.args))
 
 
-FROM_PYTHON = ("images are a {type(images)", "give a class derived from continuad")
+FROM_PYTHON = ("images are a {type(images)", "give a class derived from continuad", "but its step returns a value")
 """Messages that only a caller in Python, or the author of a class, can meet."""
 
 

@@ -111,7 +111,7 @@ def test_results_in_a_folder_of_the_open_set_are_refused(part: Path, tmp_path: P
     assert "lies in the product folder other" in done.stderr
 
 
-def test_a_conflict_is_told_by_an_option_that_the_command_has(part: Path, tmp_path: Path) -> None:
+def test_a_conflict_is_named_by_an_option_that_the_command_has(part: Path, tmp_path: Path) -> None:
     assert bench(part, tmp_path).returncode == 0
     helped = continuad("bench", "--help", cwd=tmp_path).stdout
     for more, option in (
