@@ -114,7 +114,6 @@ def _chosen(task: Task, images: Images, at: np.ndarray) -> ImageSet:
     """Some of all a task's good images, or of its val images, as a set of their own."""
     learned = len(images) - len(task.val)  # before the val images there are those, or none
     parts = [task.val.subset([i - learned]) if i >= learned else task.train.subset([i]) for i in at.tolist()]
-
     return ImageSet(
         images=np.concatenate([part.images for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),

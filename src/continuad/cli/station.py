@@ -142,16 +142,14 @@ def _inspections(
     station: Station, pictures: list[Path], product: str | None, out: Path | None, max_pixels: int
 ) -> Iterator[tuple[Inspection, dict[str, Any]]]:
     from continuad.station.heat import save_pictures
-    from continuad.station.pictures import each, shot
+    from continuad.station.pictures import each
 
     for path in each(pictures):
         (found,) = station.inspect(path, product, max_pixels=max_pixels)
         line = found.plain()
         if out is not None:
-            taught = station.product(found.product)
-            again = shot(path, 0, taught.record.bits or 16, max_pixels)
-            scale = taught.thresholds()
-            line |= save_pictures(out, again, found, scale.centre, scale.pixel)
+            scale = station.product(found.product).thresholds()
+            line |= save_pictures(out, found, scale.centre, scale.pixel)
         yield found, line
 
 

@@ -158,8 +158,8 @@ class Strategy(nn.Module):
         for fold in range(min(folds, len(good))):
             left_out = Chosen(good, range(fold, len(good), folds))
             rest = Chosen(good, [i for i in range(len(good)) if i % folds != fold])
-            copied = copy.deepcopy(self)
-            copied.thresholds_from, copied._earlier = "val", None
+            copied = copy.deepcopy(self, {id(self._earlier): None})  # what this one is put back from is not its own
+            copied.thresholds_from = "val"
             copied._learn(replace(task, train=cast(ImageSet, rest), val=cast(ImageSet, left_out)), None, None)
             looks += copied._predictions(left_out)
         return looks
@@ -286,4 +286,4 @@ class InfersTask(Protocol):
         """
 
     def task_distance(self, images: Tensor) -> Tensor:
-        """(B,) how far each image lies from its nearest task, where 1 is that task's farthest val image."""
+        """(B,) how far each image lies from its nearest task, where 1 is as far as an image of that task may lie."""

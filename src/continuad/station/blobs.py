@@ -64,14 +64,12 @@ class Blobs:
         """Where a file lies."""
         return self.folder / f"{name}{SUFFIX}"
 
-    def sweep(self, keep: Iterable[str]) -> list[str]:
-        """Remove every file but these, and what an interrupted write has left; the names of what went."""
+    def sweep(self, keep: Iterable[str]) -> None:
+        """Remove every file but these: what is left of interrupted writes, and of changes not put in service."""
         kept = {f"{name}{SUFFIX}" for name in keep}
-        stale = [file for file in self.folder.glob("*") if file.name not in kept] if self.folder.is_dir() else []
-        stale += list(self.folder.glob(".new-*"))
-        for file in stale:
-            file.unlink(missing_ok=True)
-        return [file.name for file in stale]
+        for file in list(self.folder.iterdir()):
+            if file.name not in kept:
+                file.unlink(missing_ok=True)
 
 
 REMEDY = "go back with `continuad undo`, or put a copy of the file in its place"

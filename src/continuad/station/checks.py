@@ -18,12 +18,12 @@ from continuad.core.detector import OutOfFold, ask
 from continuad.files import replace_file, safe_name
 from continuad.station.blobs import digest_of
 from continuad.station.inference import ProductInference
+from continuad.station.judge import DEFECTIVE, GOOD
 from continuad.station.tables import checks
 from continuad.station.taught import Taught
 from continuad.station.teach import look_features
 
 BUDGET = 2 * 10**6  # bytes of good check pictures a product
-GOOD, DEFECTIVE = "good", "defective"
 
 
 @dataclass(frozen=True)
@@ -130,21 +130,25 @@ def compare(checks: Checks, before: Mapping[str, Taught], after: Sequence[Taught
         images, truth = checks.of(taught.name)
         if not len(images):
             continue
-        features, geometry = look_features(images), taught.record.geometry
-        inferences = [
-            ProductInference({one.name: one.look for one in products if one.record.geometry == geometry})
-            for products in (before.values(), after)
-        ]
-        then = before.get(taught.name)
-        old = None if then is None else _outcome(then, images, features, inferences[0])
-        found.append(_change(taught, truth, old, _outcome(taught, images, features, inferences[1])))
+        features, then = look_features(images), before.get(taught.name)
+        scores = _scores(taught, images)
+        old = None
+        if then is not None:  # what was not taught anew scores as before
+            old = _outcome(then, scores if then is taught else _scores(then, images), features, before.values())
+        found.append(_change(taught, truth, old, _outcome(taught, scores, features, after)))
     return found
 
 
-def _outcome(taught: Taught, images: Tensor, features: Tensor, inference: ProductInference) -> Outcome:
+def _scores(taught: Taught, images: Tensor) -> np.ndarray:
     detector = taught.detector()
     out_of_fold = isinstance(detector, OutOfFold)
-    scores = np.concatenate([ask(detector, part, out_of_fold).score.numpy() for part in images.split(16)])
+    return np.concatenate([ask(detector, part, out_of_fold).score.numpy() for part in images.split(16)])
+
+
+def _outcome(taught: Taught, scores: np.ndarray, features: Tensor, beside: Iterable[Taught]) -> Outcome:
+    """Verdicts on a product's check pictures among the products beside it, itself included."""
+    geometry = taught.record.geometry
+    inference = ProductInference({one.name: one.look for one in beside if one.record.geometry == geometry})
     near = [row[0] for row in inference.nearest(features)]
     strayed = np.array([one.product != taught.name or one.distance > 1 for one in near])
     return Outcome(scores, scores > taught.thresholds().image, strayed)

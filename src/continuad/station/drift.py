@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import norm
 
 from continuad.station.judge import UNKNOWN, Inspection
-from continuad.station.taught import OWN, Taught
+from continuad.station.taught import Taught
 
 SLACK = 0.75  # deviations that a mean may lie off without an alert: few pictures tell the middle only roughly
 LIMIT = 8.0  # of a sum: with independent normal values one false alert in some 800,000 pictures, 19,000 at slack 0.5
@@ -60,6 +60,6 @@ def follow(state: dict[str, Any] | None, taught: Taught, found: Inspection) -> W
 
 
 def _by_rank(taught: Taught, score: float) -> float:
-    good = taught.calibration.kept[f"{OWN}/images"].numpy()
+    good = taught.good_scores().numpy()
     below = (np.searchsorted(good, score, "left") + np.searchsorted(good, score, "right")) / 2
     return float(norm.ppf((below + 0.5) / (len(good) + 1)))

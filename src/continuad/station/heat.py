@@ -10,7 +10,6 @@ from scipy import ndimage
 
 from continuad.files import replace_file, safe_name
 from continuad.station.judge import Inspection
-from continuad.station.pictures import Shot
 
 # Blue up to the threshold, amber above it; lightness rises throughout, so it also reads without colour.
 STOPS = np.array([0.0, 0.49, 0.51, 0.75, 1.0])
@@ -37,10 +36,10 @@ def heat_map(rgb: Image.Image, values: np.ndarray, mask: np.ndarray, centre: flo
     return Image.fromarray(mixed)
 
 
-def save_pictures(folder: Path, shot: Shot, found: Inspection, centre: float, pixel: float) -> dict[str, str]:
+def save_pictures(folder: Path, found: Inspection, centre: float, pixel: float) -> dict[str, str]:
     """Write `<name>_heat.png` and `<name>_mask.png`; their paths as `heat_map` and `mask`."""
-    name = f"{safe_name(Path(shot.name).stem)}-{shot.content[:8]}"
-    heat = heat_map(shot.rgb, found.map, found.mask, centre, pixel)
+    name = f"{safe_name(Path(found.file).stem)}-{found.content[:8]}"
+    heat = heat_map(found.rgb, found.map, found.mask, centre, pixel)
     mask = Image.fromarray(found.mask.astype(np.uint8) * 255)
     paths = {"heat_map": folder / f"{name}_heat.png", "mask": folder / f"{name}_mask.png"}
     for picture, path in zip((heat, mask), paths.values(), strict=True):

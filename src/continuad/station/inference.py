@@ -9,12 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from continuad.core.thresholds import conformal_place
-from continuad.errors import ContinuadError
+from continuad.strategies._pooled import FARTHEST, REJECT, from_others, reach_of
 
-FARTHEST = 64  # of a product's pictures, kept to say how far it reaches
-REACH_RATE = 0.01  # share of a product's good pictures that may lie beyond it
-MARGIN = 1.5  # defects move a picture away from its product, too
 ALIKE = 0.3  # of the mean feature's length: no picture that differs less is of another product, however alike all are
 SHARED = 0.1  # share of the mean variance in every channel's: few pictures do not tell all channels apart
 
@@ -53,7 +49,7 @@ class Look(NamedTuple):
         z = features.double()
         moments = z.mean(0).float(), z.var(0, correction=0).float()
         look = cls(*moments, features, torch.tensor(len(z)), torch.zeros(2))
-        apart = look._apart(features) * len(z) / max(1, len(z) - 1)
+        apart = from_others(look._apart(features), len(z))
         usual = torch.stack([apart.median(), 1.4826 * (apart - apart.median()).abs().median()])
         return look._replace(farthest=look._far(features), usual=usual)
 
@@ -72,10 +68,7 @@ class Look(NamedTuple):
 
     def reach(self) -> Tensor:
         """() distance that counts as 1; infinite where a single picture tells no spread."""
-        count = int(self.images)
-        from_others = self._apart(self.farthest).sort().values * count / max(1, count - 1)
-        place = conformal_place(count, REACH_RATE) - (count - len(from_others))
-        found = MARGIN * from_others[max(0, place - 1)]
+        found = reach_of(self._apart(self.farthest), int(self.images), REJECT)
         return found if found > 0 else torch.tensor(torch.inf)
 
     def unusual(self, features: np.ndarray) -> float:
@@ -91,27 +84,20 @@ class Look(NamedTuple):
 
 
 class ProductInference:
-    """All products of a version.
+    """Products that a picture may show.
 
     Args:
-        looks: by product, in the order they were taught.
+        looks: by product, in the order they were taught; at least one.
     """
 
     def __init__(self, looks: Mapping[str, Look]):
         self.products = list(looks)
-        if looks:
-            self._means = torch.stack([look.mean for look in looks.values()])
-            self._scales = torch.stack([look.deviation() * look.reach() for look in looks.values()])
-            self._alike = ALIKE * self._means.norm(dim=1)
+        self._means = torch.stack([look.mean for look in looks.values()])
+        self._scales = torch.stack([look.deviation() * look.reach() for look in looks.values()])
+        self._alike = ALIKE * self._means.norm(dim=1)
 
     def nearest(self, features: Tensor) -> list[Sequence[Near]]:
-        """Of each picture's pooled features (B, C): the two nearest products, the nearest first.
-
-        Raises:
-            ContinuadError: nothing was taught yet.
-        """
-        if not self.products:
-            raise ContinuadError("the station knows no product yet: teach one with `continuad learn`")
+        """Of each picture's pooled features (B, C): the two nearest products, the nearest first."""
         differences = features[:, None] - self._means
         length = differences.norm(dim=2) / self._alike
         apart = (differences / self._scales).norm(dim=2)

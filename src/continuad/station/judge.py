@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from continuad.core.detector import Embeds
@@ -44,6 +45,7 @@ class Inspection:
             product may lie; empty where the product was given.
         map: (H, W) float32 anomaly map in the picture's own size. mask: (H, W) bool, where it is defective.
         features: (C,) float32 pooled features.
+        rgb: the picture.
     """
 
     file: str
@@ -55,10 +57,11 @@ class Inspection:
     confidence: float
     seconds: float
     version: int
-    nearest: tuple[Near, ...] = ()
-    map: np.ndarray = field(repr=False, default_factory=lambda: np.zeros((0, 0), np.float32))
-    mask: np.ndarray = field(repr=False, default_factory=lambda: np.zeros((0, 0), bool))
-    features: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(0, np.float32))
+    nearest: tuple[Near, ...]
+    map: np.ndarray = field(repr=False)
+    mask: np.ndarray = field(repr=False)
+    features: np.ndarray = field(repr=False)
+    rgb: Image.Image = field(repr=False)
 
     def plain(self) -> dict[str, Any]:
         """One line of `inspect --json`: values that JSON holds, schema 1."""
@@ -200,5 +203,6 @@ def _verdict(shot: Shot, taught: Taught, found: Prediction, place: int, about: d
         *(shot.name, shot.content, taught.name, verdict, score, thresholds.image, taught.confidence(score)),
         map=whole,
         mask=mask,
+        rgb=shot.rgb,
         **about,
     )

@@ -14,13 +14,13 @@ from continuad.data.decode import MAX_PIXELS
 from continuad.errors import ContinuadError
 from continuad.station import teach
 from continuad.station.blobs import Blobs
-from continuad.station.checks import DEFECTIVE, GOOD, Change, Checks, compare, worse_lines
+from continuad.station.checks import Change, Checks, compare, worse_lines
 from continuad.station.drift import Watch, follow
 from continuad.station.geometry import Geometry
-from continuad.station.judge import UNKNOWN, Inspection, Judge
+from continuad.station.judge import DEFECTIVE, GOOD, UNKNOWN, Inspection, Judge
 from continuad.station.pictures import Pictures, Shot, each, shot
 from continuad.station.tables import drift, feedback, inspections, open_database
-from continuad.station.taught import Record, Taught
+from continuad.station.taught import OWN, Record, Taught
 from continuad.station.teach import Progress
 from continuad.station.versions import Versions, now
 
@@ -122,7 +122,7 @@ class Station:
         bits = judge.bits(product)
         for found in judge.inspect(self._shots(pictures, bits, max_pixels), product):
             if log:
-                self._note(found)
+                self._note(found, judge.taught(found.product))
             yield found
 
     def history(self) -> list[dict[str, Any]]:
@@ -167,7 +167,7 @@ class Station:
             ContinuadError: a product of that name is there, or `check-data` has something against the folder.
             NotPromoted: an earlier product would get worse.
         """
-        folder = Path(folder).expanduser()
+        folder, geometry = Path(folder).expanduser(), geometry or Geometry()
         name = name or folder.absolute().name
         with self.versions.writing():
             if name in self._current().products:
@@ -175,8 +175,8 @@ class Station:
                     f"there is a product '{name}' already; add pictures to it with `continuad update`, or give "
                     "another --name"
                 )
-            good = teach.read_good(folder, geometry or Geometry(), None, max_pixels, progress)
-            record = Record(detector, options or {}, geometry or Geometry(), good.bits, len(good.images))
+            good = teach.read_good(folder, geometry, None, max_pixels, progress)
+            record = Record(detector, options or {}, geometry, good.bits, len(good.images))
             taught = teach.learn(name, good, record, progress)
             self.checks.erase(name)  # of a product of that name that was forgotten, or not put in service
             self.checks.add(name, torch.from_numpy(good.images), GOOD)
@@ -259,12 +259,12 @@ class Station:
             raise ContinuadError("give a rate of false alarms, or a value for the threshold")
         with self.versions.writing():
             known = self._current().taught(product)
-            if false_alarms is not None:
-                known.calibration.thresholds(0, false_alarms)
+            if value is None:
+                known.calibration.thresholds(OWN, false_alarms)  # refuses what is no rate
                 return self._promote("threshold", known.with_record(false_alarms=false_alarms, value=None), {}, None)
-            if not math.isfinite(value or 0.0):
+            if not math.isfinite(value):
                 raise ContinuadError(f"threshold {value} must be a number")
-            return self._promote("threshold", known.with_record(value=float(value or 0.0)), {}, None)
+            return self._promote("threshold", known.with_record(value=float(value)), {}, None)
 
     def forget(self, product: str) -> None:
         """Take a product out of service and erase its check pictures. The others answer as before, bit for bit."""
@@ -346,10 +346,9 @@ class Station:
             for name, state, blob in watches
         ]
 
-    def _note(self, found: Inspection) -> None:
+    def _note(self, found: Inspection, taught: Taught) -> None:
         row = {name: getattr(found, name) for name in ("file", "content", "product", "verdict", "score", "threshold")}
         row |= {name: getattr(found, name) for name in ("confidence", "seconds", "version")}
-        taught = self._current().taught(found.product)
         with self.engine.begin() as connection:
             connection.execute(inspections.insert().values(at=now(), **row))
             mine = drift.c.product == found.product
@@ -365,6 +364,5 @@ def _to_catch(taught: Taught, score: float) -> dict[str, Any]:
     """What it would cost to catch a picture with this score; nothing where it is caught."""
     if score > taught.thresholds().image:
         return {}
-    good = taught.calibration.kept["0/images"]
     catching = score - 1e-3 * abs(score)  # in other company the same picture's score differs in the last digits
-    return {"threshold": catching, "false_alarms": float((good > catching).float().mean())}
+    return {"threshold": catching, "false_alarms": float((taught.good_scores() > catching).float().mean())}

@@ -15,15 +15,29 @@ SCHEMA = 1  # raised with every change of the tables; `open_database` says what 
 
 metadata = sa.MetaData()
 
+
+def _number() -> sa.Column[int]:
+    """The rows of a table in the order they were written."""
+    return sa.Column("id", sa.Integer, primary_key=True)
+
+
+def _text(name: str, index: bool = False) -> sa.Column[str]:
+    return sa.Column(name, sa.String, nullable=False, index=index)
+
+
+def _measured(name: str) -> sa.Column[float]:
+    return sa.Column(name, sa.Float, nullable=False)
+
+
 meta = sa.Table("meta", metadata, sa.Column("key", sa.String, primary_key=True), sa.Column("value", sa.String))
 
 versions = sa.Table(
     "versions",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("made_at", sa.String, nullable=False),
-    sa.Column("verb", sa.String, nullable=False),
-    sa.Column("product", sa.String, nullable=False),
+    _number(),
+    _text("made_at"),
+    _text("verb"),
+    _text("product"),
     sa.Column("before", sa.Integer),
 )
 """A state of the whole station; `before` is the version it was made from."""
@@ -34,7 +48,7 @@ members = sa.Table(
     sa.Column("version", sa.Integer, sa.ForeignKey("versions.id"), primary_key=True),
     sa.Column("product", sa.String, primary_key=True),
     sa.Column("place", sa.Integer, nullable=False),
-    sa.Column("blob", sa.String, nullable=False),
+    _text("blob"),
     sa.Column("record", sa.JSON, nullable=False),
 )
 """The products of a version in the order they were taught: what each has learned (a file of `blobs`), and its record:
@@ -43,10 +57,10 @@ detector and options, geometry, white level, number of images, threshold."""
 history = sa.Table(
     "history",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("at", sa.String, nullable=False),
-    sa.Column("verb", sa.String, nullable=False),
-    sa.Column("product", sa.String, nullable=False),
+    _number(),
+    _text("at"),
+    _text("verb"),
+    _text("product"),
     sa.Column("before", sa.Integer),
     sa.Column("after", sa.Integer),
     sa.Column("promoted", sa.Boolean, nullable=False),
@@ -57,27 +71,27 @@ history = sa.Table(
 inspections = sa.Table(
     "inspections",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("at", sa.String, nullable=False),
-    sa.Column("file", sa.String, nullable=False),
-    sa.Column("content", sa.String, nullable=False, index=True),
-    sa.Column("product", sa.String, nullable=False),
-    sa.Column("verdict", sa.String, nullable=False),
-    sa.Column("score", sa.Float, nullable=False),
-    sa.Column("threshold", sa.Float, nullable=False),
-    sa.Column("confidence", sa.Float, nullable=False),
-    sa.Column("seconds", sa.Float, nullable=False),
+    _number(),
+    _text("at"),
+    _text("file"),
+    _text("content", index=True),
+    _text("product"),
+    _text("verdict"),
+    _measured("score"),
+    _measured("threshold"),
+    _measured("confidence"),
+    _measured("seconds"),
     sa.Column("version", sa.Integer, nullable=False),
 )
 
 feedback = sa.Table(
     "feedback",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("at", sa.String, nullable=False),
-    sa.Column("product", sa.String, nullable=False),
-    sa.Column("kind", sa.String, nullable=False),
-    sa.Column("content", sa.String, nullable=False),
+    _number(),
+    _text("at"),
+    _text("product"),
+    _text("kind"),
+    _text("content"),
 )
 
 checks = sa.Table(
@@ -85,7 +99,7 @@ checks = sa.Table(
     metadata,
     sa.Column("product", sa.String, primary_key=True),
     sa.Column("content", sa.String, primary_key=True),
-    sa.Column("kind", sa.String, nullable=False),
+    _text("kind"),
 )
 """Check pictures: files in `checks`, named by their content; good or defective."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -55,6 +56,10 @@ class Record:
         """A new detector of its kind."""
         return make_detector(self.detector, image_size=self.geometry.size, **self.options)
 
+    def base(self) -> Detector:
+        """An untrained detector of its kind that views are made from: one for all products of the same kind."""
+        return _base(self.detector, json.dumps(self.options, sort_keys=True), self.geometry.size)
+
 
 @dataclass(frozen=True)
 class Taught:
@@ -97,8 +102,12 @@ class Taught:
     def detector(self) -> Detector:
         """A light view of its detector; views of one kind share what is frozen."""
         if not self._made:
-            self._made.append(light_view(_base(_Key(self.record)), self.state))
+            self._made.append(light_view(self.record.base(), self.state))
         return self._made[0]
+
+    def good_scores(self) -> Tensor:
+        """(N,) ascending scores of its good pictures, each as if it had not been learned where that is possible."""
+        return self.calibration.kept[f"{OWN}/images"]
 
     def thresholds(self) -> Thresholds:
         """Those in use."""
@@ -115,20 +124,7 @@ class Taught:
         return replace(self, record=replace(self.record, **changes), _made=self._made)
 
 
-@dataclass(frozen=True)
-class _Key:
-    """A record, by what its detector is made from."""
-
-    record: Record = field(compare=False)
-    text: str = ""
-
-    def __post_init__(self) -> None:
-        made_from = (self.record.detector, sorted(self.record.options.items()), self.record.geometry.size)
-        object.__setattr__(self, "text", repr(made_from))
-
-
 @lru_cache(maxsize=8)
-def _base(key: _Key) -> Detector:
-    """An untrained detector that views are made from."""
+def _base(detector: str, options: str, size: tuple[int, int]) -> Detector:
     with torch.inference_mode(False):
-        return key.record.make().eval()
+        return make_detector(detector, image_size=size, **json.loads(options)).eval()

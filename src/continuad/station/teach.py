@@ -150,8 +150,7 @@ def accept(known: Taught, image: Tensor) -> Taught:
     if not isinstance(detector, AcceptsGood):
         score = float(known.detector().predict(images).score)
         return known.with_record(value=max(score, known.thresholds().image))
-    ordinary = known.calibration.kept[f"{OWN}/images"].median()
-    detector.accept(images, owners, float(ordinary))
+    detector.accept(images, owners, known.calibration.ordinary(OWN))
     look, seen = known.look.with_more(look_features(images)), torch.cat([known.seen, owners])
     record = replace(known.record, images=known.record.images + 1)
     return Taught(known.name, record, "", detector.learned(), known.calibration, look, seen)

@@ -90,11 +90,23 @@ class PooledTaskInference(nn.Module):
 
     def _reach(self, task: int, deviation: Tensor) -> Tensor:
         """How far () from the task's mean an image may lie."""
-        count = int(self.kept[f"{task}/count"])
-        apart = ((self.kept[f"{task}/farthest"] - self.kept[f"{task}/mean"]) / deviation).norm(dim=1).sort().values
-        from_others = apart * count / max(1, count - 1)  # an image's own share in the mean, taken out of it
-        place = conformal_place(count, self.reject) - (count - len(apart))
-        return MARGIN * from_others[max(0, place - 1)]
+        apart = ((self.kept[f"{task}/farthest"] - self.kept[f"{task}/mean"]) / deviation).norm(dim=1)
+        return reach_of(apart, int(self.kept[f"{task}/count"]), self.reject)
+
+
+def from_others(apart: Tensor, count: int) -> Tensor:
+    """Distances from the mean of the other images, from those to the mean of all `count` images."""
+    return apart * count / max(1, count - 1)
+
+
+def reach_of(farthest: Tensor, count: int, rate: float) -> Tensor:
+    """How far () from the mean an image may lie: `MARGIN` times the distance that a share `rate` of good images exceed.
+
+    Args:
+        farthest: (N,) distances of the images that lie farthest from the mean, of `count` in all.
+    """
+    place = conformal_place(count, rate) - (count - len(farthest))
+    return MARGIN * from_others(farthest, count).sort().values[max(0, place - 1)]
 
 
 def pooled(levels: Levels) -> Tensor:
