@@ -158,6 +158,9 @@ class Inferring(Naive):
         level = images[:, 0, 0, 0]
         return (level >= 70).long().where(level < 200, -1)
 
+    def task_distance(self, images: Tensor) -> Tensor:
+        return (images[:, 0, 0, 0] >= 200).float() * 2
+
     def _predict(self, images: Tensor, task: int | None, out_of_fold: bool) -> Prediction:
         found = super()._predict(images, task, out_of_fold)
         return found if task is not None else found._replace(task=self.infer_task(images))

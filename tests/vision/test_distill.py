@@ -25,7 +25,7 @@ def config(tmp_path: Path) -> DistillConfig:
     for i in range(4):
         pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)
         Image.fromarray(pixels).resize((80, 80)).save(tmp_path / "pictures" / f"{i}.png")
-    return DistillConfig(str(tmp_path / "pictures"), steps=6, batch_size=2, crop=32)
+    return DistillConfig(str(tmp_path / "pictures"), steps=6, batch_size=2, crop=40)
 
 
 def test_killed_and_resumed_gives_the_same_teacher(

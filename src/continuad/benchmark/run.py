@@ -17,7 +17,7 @@ from continuad.benchmark.grouping import Step
 from continuad.benchmark.open_set import open_set_values
 from continuad.benchmark.protocol import Protocol
 from continuad.core.footprint import footprint, learning_peak
-from continuad.core.strategy import Strategy
+from continuad.core.strategy import InfersTask, Strategy
 from continuad.core.types import Task
 from continuad.errors import ContinuadError
 from continuad.files import safe_name
@@ -154,7 +154,7 @@ class Walk:
             ContinuadError: see `run`.
         """
         given = self.protocol.task_is_given(strategy)
-        ahead = self.protocol.look_ahead and not (given and (strategy.needs_task or strategy.infers_task_by))
+        ahead = self.protocol.look_ahead and not (given and (strategy.needs_task or isinstance(strategy, InfersTask)))
         tasks = strategy.view([step.task for step in self.steps])
         rows, start = folder.resume(strategy, [step.last + 1 for step in self.steps]) if folder else ([], 0)
         for step, task in list(zip(self.steps, tasks, strict=True))[start:]:

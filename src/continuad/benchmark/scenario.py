@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from continuad.core.strategy import Strategy
+from continuad.core.strategy import InfersTask, Strategy
 from continuad.errors import ContinuadError
 from continuad.models.registry import name_of
 
@@ -27,7 +27,7 @@ def left_out(scenario: str, strategy: type[Strategy]) -> str | None:
         raise ContinuadError(f"--scenario {scenario} is not known; there are {', '.join(SCENARIOS)}")
     if scenario == "domain" and strategy.needs_task:
         return "it must be given the task, and the scenario domain does not give it"
-    if scenario == "class" and not strategy.infers_task_by:
+    if scenario == "class" and not isinstance(strategy, InfersTask):
         return "it does not infer the task, as the scenario class asks"
     return None
 

@@ -35,8 +35,6 @@ class Strategy(nn.Module):
         needs_answers: it compares what a detector's `forward` answers, and so refuses detectors without one.
         statistics: what happens to the detector's statistics when a task begins.
         needs_task: `predict` must be given the task; then later tasks leave earlier ones' answers alone.
-        out_of_fold: thresholds can come from predictions out of fold: `after` leaves the detector what `fit` made it.
-        infers_task_by: names of the methods by which it can infer the task, see `InfersTask`.
         budget: how long a gradient detector learns a task.
         thresholds_from: "train": all good images, predicted out of fold, wherever detector and strategy can do so, and
             elsewhere the val images; "val": the val images alone; or "crossfit:5": all good images, each predicted by
@@ -52,10 +50,6 @@ class Strategy(nn.Module):
     needs_answers: ClassVar[bool] = False
     statistics: ClassVar[Policy] = "restart"
     needs_task: ClassVar[bool] = False
-    out_of_fold: ClassVar[bool] = True
-    infers_task_by: ClassVar[tuple[str, ...]] = ()
-    budget: Budget = Budget()
-    thresholds_from: str = "train"
 
     def __init_subclass__(cls, **rest: Any) -> None:
         super().__init_subclass__(**rest)
@@ -67,6 +61,7 @@ class Strategy(nn.Module):
         if reason := self.refuses(type(detector)):
             raise ContinuadError(reason)
         self.detector, self.seed, self.kept, self.calibration = detector, seed, Stats(), Calibration()
+        self.budget, self.thresholds_from = Budget(), "train"
         self.tasks: list[LearnedTask] = []
         self.learning_bytes = 0
         self._earlier: Before | None = None  # while a task is learned: what it was before, if it fails
@@ -141,8 +136,9 @@ class Strategy(nn.Module):
 
     @property
     def predicts_out_of_fold(self) -> bool:
-        """Whether good images can be predicted as if they had not been learned, so that all of them set thresholds."""
-        return self.thresholds_from != "val" and self.out_of_fold and isinstance(self.detector, OutOfFold)
+        """Whether good images can be predicted as if they had not been learned, so that all of them set thresholds:
+        the detector knows how, and `after` leaves it what `fit` made it."""
+        return self.thresholds_from != "val" and isinstance(self.detector, OutOfFold)
 
     def _crossfit(self, task: Task) -> list[Prediction]:
         """Predictions of all good images, each by a copy that learned the task without it; none if not asked for."""
@@ -276,7 +272,13 @@ def folds_of(thresholds_from: str) -> int:
 
 @runtime_checkable
 class InfersTask(Protocol):
-    """A strategy that finds out which task an image belongs to; its predictions name the task they took it for."""
+    """A strategy that finds out which task an image belongs to; its predictions name the task they took it for.
+
+    Attributes:
+        infers_task_by: names of the methods by which it can do so.
+    """
+
+    infers_task_by: ClassVar[tuple[str, ...]]
 
     def infer_task(self, images: Tensor, how: str | None = None) -> Tensor:
         """(B,) int64 the learned task each image looks most like.

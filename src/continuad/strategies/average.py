@@ -17,11 +17,14 @@ class Average(Strategy):
     on the newest task's val images, the only ones at hand.
     """
 
-    out_of_fold = False  # no image can be taken out of an average
-
     def __init__(self, detector: Detector, seed: Seed = 0):
         super().__init__(detector, seed)
         self.earlier: dict[str, Tensor] | None = None
+
+    @property
+    def predicts_out_of_fold(self) -> bool:
+        """Never: no image can be taken out of an average."""
+        return False
 
     @classmethod
     def refuses(cls, detector: type[Detector]) -> str | None:

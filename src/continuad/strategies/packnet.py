@@ -10,7 +10,6 @@ from torch import Tensor
 from continuad.core.detector import Detector
 from continuad.core.fit import Budget
 from continuad.core.hints import Range, Seed
-from continuad.core.strategy import Strategy
 from continuad.core.types import Task
 from continuad.errors import ContinuadError
 from continuad.strategies._pooled import REJECT, Reject
@@ -43,7 +42,7 @@ class PackNet(TaskInferring):
         reject: Reject | None = REJECT,
     ):
         super().__init__(detector, seed, backbone, reject)
-        self.share, self._budget = share, Strategy.budget
+        self.share = share
         self.fixed: dict[str, Tensor] = {}  # values of weights that may not move in this task
         self.newest, self.prune_at = -1, 0
 
