@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from continuad.strategies._pooled import FARTHEST, REJECT, from_others, reach_of
+from continuad.strategies._pooled import FARTHEST, REJECT, reach_of
 
 ALIKE = 0.3  # of the mean feature's length: no picture that differs less is of another product, however alike all are
 SHARED = 0.1  # share of the mean variance in every channel's: few pictures do not tell all channels apart
@@ -33,8 +33,8 @@ class Look(NamedTuple):
         mean, variance: (C,) of pooled features.
         farthest: (N, C) features of the good pictures that lie farthest from the mean.
         images: () how many good pictures there were.
-        usual: (2,) median distance of good pictures from the mean of the others, and their deviation (1.4826 times the
-            median distance from it).
+        usual: (2,) median distance of good pictures, each from what the others look like, and their deviation (1.4826
+            times the median distance from it).
     """
 
     mean: Tensor
@@ -49,8 +49,8 @@ class Look(NamedTuple):
         z = features.double()
         moments = z.mean(0).float(), z.var(0, correction=0).float()
         look = cls(*moments, features, torch.tensor(len(z)), torch.zeros(2))
-        apart = from_others(look._apart(features), len(z))
-        usual = torch.stack([apart.median(), 1.4826 * (apart - apart.median()).abs().median()])
+        apart = _left_out(z)
+        usual = torch.stack([apart.median(), 1.4826 * (apart - apart.median()).abs().median()]).float()
         return look._replace(farthest=look._far(features), usual=usual)
 
     def with_more(self, features: Tensor) -> Look:
@@ -64,7 +64,7 @@ class Look(NamedTuple):
 
     def deviation(self) -> Tensor:
         """(C,) by which features are divided before they are compared."""
-        return ((1 - SHARED) * self.variance + SHARED * self.variance.mean() + 1e-6).sqrt()
+        return _deviation(self.variance)
 
     def reach(self) -> Tensor:
         """() distance that counts as 1; infinite where a single picture tells no spread."""
@@ -81,6 +81,24 @@ class Look(NamedTuple):
 
     def _far(self, features: Tensor) -> Tensor:
         return features[self._apart(features).argsort(descending=True)[:FARTHEST]]
+
+
+def _deviation(variance: Tensor) -> Tensor:
+    return ((1 - SHARED) * variance + SHARED * variance.mean(-1, keepdim=True) + 1e-6).sqrt()
+
+
+def _left_out(z: Tensor) -> Tensor:
+    """(N,) distance of each of some features (N, C) from the mean of the others, by the deviation of the others.
+
+    Few pictures lie nearer to a mean and a deviation that they made themselves than any new picture will.
+    """
+    n = len(z)
+    if n < 2:
+        return torch.zeros(n, dtype=z.dtype)
+    mean, variance = z.mean(0), z.var(0, correction=0)
+    others = (z - mean) * (n / (n - 1))  # each less the mean of the others
+    variances = ((n * variance - (z - mean).square() * (n / (n - 1))) / (n - 1)).clamp(min=0)
+    return (others / _deviation(variances)).norm(dim=1)
 
 
 class ProductInference:
