@@ -173,6 +173,23 @@ def test_pickled_objects_are_refused(tmp_path: Path) -> None:
         load_backbone(BackboneSpec("resnet10t", str(path)))
 
 
+def test_a_feature_store_knows_images_in_any_company_and_computes_none_twice() -> None:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 3, 64, 64), np.uint8))
+    backbone, computed = load_backbone(), []
+    whole = backbone(images)
+
+    def compute(some: torch.Tensor) -> list[torch.Tensor]:
+        computed.append(len(some))
+        return backbone(some)
+
+    store = FeatureStore(limit=4 * sum(level[0].nbytes for level in whole))  # room for four
+    for chosen in ([3, 1], [0, 1, 2], [0, 1, 2, 3], [4], [1, 4]):
+        for level, all_of in zip(store.get("owner", images[chosen], compute), whole, strict=True):
+            torch.testing.assert_close(level, all_of[chosen])
+            assert level.is_contiguous(memory_format=torch.channels_last)
+    assert computed == [2, 2, 1, 1]
+
+
 def test_a_feature_store_tells_levels_of_the_same_network_apart() -> None:
     images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     with remembering(FeatureStore()):

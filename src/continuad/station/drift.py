@@ -11,8 +11,9 @@ from scipy.stats import norm
 from continuad.station.judge import UNKNOWN, Inspection
 from continuad.station.taught import Taught
 
-SLACK = 0.75  # deviations that a mean may lie off without an alert: few pictures tell the middle only roughly
-LIMIT = 8.0  # of a sum: with independent normal values one false alert in some 800,000 pictures, 19,000 at slack 0.5
+SLACK = 0.5  # deviations that a mean may lie off without an alert
+UNSURE = 2.0  # over the root of the number of good pictures: 1.64 standard errors of their median, which is 1.25 / root
+LIMIT = 8.0  # of a sum: with independent normal values one false alert in some 19,000 pictures at slack 0.5
 MOST = 3.0  # deviations a single picture counts at most: defects come alone, drift does not
 
 
@@ -22,8 +23,8 @@ class Watch:
 
     Each picture gives two values that are about standard normal while nothing drifts: `score`, by its rank among the
     scores of the product's good pictures, and `look`, how far its pooled features lie from the product's mean, against
-    the distances of its good pictures. A sum adds what a value exceeds `SLACK` by, never falls below 0, and raises an
-    alert above `LIMIT`.
+    the distances of its good pictures. A sum adds what a value exceeds the slack by, never falls below 0, and raises an
+    alert above `LIMIT`. The slack is `SLACK`, and more the fewer good pictures say what is usual.
 
     Attributes:
         blob: file of what was learned when the sums began; another one begins them anew.
@@ -40,8 +41,9 @@ class Watch:
         """Take in a verdict on one of the product's pictures."""
         self.seen += 1
         values = {"score": _by_rank(taught, found.score), "look": taught.look.unusual(found.features)}
+        slack = SLACK + UNSURE / max(1.0, float(taught.look.images)) ** 0.5
         for name, value in values.items():
-            total = max(0.0, getattr(self, f"{name}_up") + float(np.clip(value, -MOST, MOST)) - SLACK)
+            total = max(0.0, getattr(self, f"{name}_up") + float(np.clip(value, -MOST, MOST)) - slack)
             setattr(self, f"{name}_up", total)
             if total > LIMIT and self.alert is None:
                 self.alert = {"at": self.seen, "in": name}

@@ -23,8 +23,11 @@ from continuad.station.tables import drift, feedback, inspections, open_database
 from continuad.station.taught import OWN, Record, Taught
 from continuad.station.teach import Progress
 from continuad.station.versions import Versions, now
+from continuad.vision.feature_cache import FeatureStore, remembering
 
-DETECTOR = "patchcore"  # the default: its thresholds keep their promise, and a product takes a few megabytes
+DETECTOR = "patchcore"  # the default: its thresholds keep their promise, and memory is bounded
+OPTIONS = {"patchcore": {"bank": "1MB"}}  # in place of a detector's own defaults: a product's bytes do not grow
+REMEMBERED = 400 * 10**6  # bytes of features kept while a change is made, so that pictures pass the network once
 
 
 class NotPromoted(ContinuadError):
@@ -176,11 +179,14 @@ class Station:
                     "another --name"
                 )
             good = teach.read_good(folder, geometry, None, max_pixels, progress)
-            record = Record(detector, options or {}, geometry, good.bits, len(good.images))
-            taught = teach.learn(name, good, record, progress)
-            self.checks.erase(name)  # of a product of that name that was forgotten, or not put in service
-            self.checks.add(name, torch.from_numpy(good.images), GOOD)
-            return self._promote("learn", taught, {"notes": list(good.notes)}, tolerance)
+            record = Record(
+                detector, OPTIONS.get(detector, {}) | (options or {}), geometry, good.bits, len(good.images)
+            )
+            with remembering(FeatureStore(REMEMBERED)):
+                taught = teach.learn(name, good, record, progress)
+                self.checks.erase(name)  # of a product of that name that was forgotten, or not put in service
+                self.checks.add(name, torch.from_numpy(good.images), GOOD)
+                return self._promote("learn", taught, {"notes": list(good.notes)}, tolerance)
 
     def update(
         self,
@@ -204,7 +210,9 @@ class Station:
             known = self._current().taught(product)
             record = known.record
             good = teach.read_good(Path(folder).expanduser(), record.geometry, record.bits, max_pixels, progress)
-            return self._promote("update", teach.update(known, good, progress), {"notes": list(good.notes)}, tolerance)
+            with remembering(FeatureStore(REMEMBERED)):
+                taught = teach.update(known, good, progress)
+                return self._promote("update", taught, {"notes": list(good.notes)}, tolerance)
 
     def feedback(
         self,
