@@ -26,6 +26,8 @@ from continuad.strategies.pertask import PerTask
 class ByBrightness(Naive):
     """An image's distance is its brightness in steps of 45."""
 
+    infers_task_by = ("pooled",)
+
     def infer_task(self, images: Tensor, how: str | None = None) -> Tensor:
         return torch.zeros(len(images), dtype=torch.long)
 
