@@ -13,8 +13,8 @@ from station_parts import SIZE, SMALL, picture, write
 
 from continuad.errors import ContinuadError
 from continuad.station import Station
+from continuad.station.compare import NotPromoted
 from continuad.station.judge import Inspection
-from continuad.station.station import NotPromoted
 
 
 def verdicts(found: Sequence[Inspection]) -> list[tuple[str, str]]:

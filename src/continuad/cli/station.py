@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,33 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from continuad.cli.console import Bars, out_console, say
-from continuad.cli.folders import HELP
+from continuad.cli.inspection import AsJson, Database, MaxPixels, Where, inspect, open_station
 from continuad.data.decode import MAX_PIXELS
 from continuad.errors import ContinuadError
 
 if TYPE_CHECKING:
-    from continuad.station.judge import Inspection
     from continuad.station.station import Station
+    from continuad.station.taught import Taught
 
-Where = Annotated[Path, typer.Argument(metavar="STATION", help="The station's folder.")]
-Database = Annotated[
-    str, typer.Option("--database", help="URL of a database for its tables, such as postgresql+psycopg://host/name.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Put it in service even if a product gets worse.")]
 Tolerance = Annotated[
     int, typer.Option(min=0, help="New false alarms, lost defects and strayed pictures that a product may get.")
 ]
-MaxPixels = Annotated[int, typer.Option(min=1, help=HELP["max_pixels"])]
 ProductName = Annotated[str, typer.Argument(metavar="PRODUCT", help="Name of a product in the station.")]
-CSV = ("file", "product", "verdict", "score", "threshold", "confidence", "seconds")
-EXIT = {"good": 0, "defective": 3, "unknown": 4}
-
-
-def _open(where: Path, database: str, create: bool = False) -> Station:
-    from continuad.station import Station
-
-    return Station.open(where, database or None, create=create)
 
 
 def learn(
@@ -67,8 +53,8 @@ def learn(
     from continuad.station.geometry import Geometry
 
     geometry = Geometry((image_size, image_size), fit, _region(region))  # type: ignore[arg-type]
-    options, made = _options(set_ or []), _open(station, database, create=True)
-    with Bars() as bars:
+    options = _options(set_ or [])
+    with _made_or_nothing(station, database) as made, Bars() as bars:
         taught = made.learn(
             *(folder, name or None),
             detector=detector,
@@ -78,7 +64,7 @@ def learn(
             tolerance=None if force else tolerance,
             progress=bars.step,
         )
-    _changed(made, f"learned {taught.name} from {taught.record.images} pictures", as_json)
+    _changed(made, f"learned {taught.name} from {taught.record.images} pictures", as_json, taught)
 
 
 def update(
@@ -95,7 +81,7 @@ def update(
 
     Example: `continuad update line1 bottle monday`
     """
-    made = _open(station, database)
+    made = open_station(station, database)
     with Bars() as bars:
         taught = made.update(
             *(product, folder),
@@ -103,67 +89,7 @@ def update(
             tolerance=None if force else tolerance,
             progress=bars.step,
         )
-    _changed(made, f"updated {product}: {taught.record.images} pictures in all", as_json)
-
-
-def inspect(
-    station: Where,
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURES…", help="Files or folders.")],
-    product: Annotated[str, typer.Option(help="The product they show, if it is known.", show_default=False)] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder for heat maps and masks.", show_default=False)] = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write a table.", show_default=False)] = None,
-    database: Database = "",
-    max_pixels: MaxPixels = MAX_PIXELS,
-    as_json: AsJson = False,
-) -> None:
-    """Say of each picture whether the part is good: a line with product, verdict, score, confidence and seconds.
-
-    Exit code 0: all good; 3: some defective; 4: some unknown (and none defective); 2: an error.
-
-    Example: `continuad inspect line1 today --out heat --csv today.csv`
-    """
-    made, seen = _open(station, database), set()
-    with _table(csv_file) as write:
-        for found, line in _inspections(made, pictures, product or None, out, max_pixels):
-            seen.add(found.verdict)
-            write(line)
-            if as_json:
-                print(json.dumps(line), flush=True)
-            else:
-                say(
-                    f"{found.file}: {found.product} {found.verdict}, score {found.score:.4g} (threshold "
-                    f"{found.threshold:.4g}), confidence {found.confidence:.2f}, {found.seconds:.3f} s",
-                    out_console,
-                )
-    raise typer.Exit(next((EXIT[verdict] for verdict in ("defective", "unknown") if verdict in seen), 0))
-
-
-def _inspections(
-    station: Station, pictures: list[Path], product: str | None, out: Path | None, max_pixels: int
-) -> Iterator[tuple[Inspection, dict[str, Any]]]:
-    from continuad.station.heat import save_pictures
-    from continuad.station.pictures import each
-
-    for path in each(pictures):
-        (found,) = station.inspect(path, product, max_pixels=max_pixels)
-        line = found.plain()
-        if out is not None:
-            scale = station.product(found.product).thresholds()
-            line |= save_pictures(out, found, scale.centre, scale.pixel)
-        yield found, line
-
-
-@contextmanager
-def _table(path: Path | None) -> Iterator[Any]:
-    """Something that writes a line into a CSV file, or nowhere."""
-    if path is None:
-        yield lambda line: None
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        table = csv.DictWriter(file, [*CSV, "heat_map", "mask"], extrasaction="ignore")
-        table.writeheader()
-        yield table.writerow
+    _changed(made, f"updated {product}: {taught.record.images} pictures in all", as_json, taught)
 
 
 def products(station: Where, database: Database = "", as_json: AsJson = False) -> None:
@@ -171,9 +97,9 @@ def products(station: Where, database: Database = "", as_json: AsJson = False) -
 
     Example: `continuad products line1`
     """
-    made = _open(station, database)
+    made = open_station(station, database)
     lines: list[dict[str, Any]] = []
-    for taught in made.products():
+    for taught in made.products(damaged=False):
         found, record = taught.thresholds(), taught.record
         promise = None if record.value is not None else found.rate
         lines.append(
@@ -186,18 +112,21 @@ def products(station: Where, database: Database = "", as_json: AsJson = False) -
                 "fit": record.geometry.fit,
             }
         )
+    damaged = made.damaged()
     if as_json:
-        print(json.dumps(lines))
+        print(json.dumps([*lines, *({"product": name, "damaged": why} for name, why in damaged.items())]))
         return
     for line in lines:
         promised = line["false_alarms_promised"]
-        rate = "set by value" if promised is None else f"promises {100 * promised:.2g} % false alarms"
+        rate = "set by value" if promised is None else f"promises {_rate(promised)} false alarms"
         say(
             f"{line['product']}: {line['detector']}, {line['pictures']} pictures, threshold {line['threshold']:.4g} "
             f"({rate})",
             out_console,
         )
-    if not lines:
+    for name, why in damaged.items():
+        say(f"{name}: DAMAGED, {why}", out_console)
+    if not lines and not damaged:
         say("no products yet; teach one with `continuad learn`", out_console)
 
 
@@ -206,7 +135,7 @@ def history(station: Where, database: Database = "", as_json: AsJson = False) ->
 
     Example: `continuad history line1`
     """
-    rows = _open(station, database).history()
+    rows = open_station(station, database).history()
     if as_json:
         print(json.dumps(rows))
         return
@@ -225,7 +154,7 @@ def undo(
 
     Example: `continuad undo line1`
     """
-    made = _open(station, database)
+    made = open_station(station, database)
     made.undo(to)
     _changed(made, "went back", as_json)
 
@@ -235,7 +164,7 @@ def forget(station: Where, product: ProductName, database: Database = "", as_jso
 
     Example: `continuad forget line1 bottle`
     """
-    made = _open(station, database)
+    made = open_station(station, database)
     made.forget(product)
     _changed(made, f"forgot {product}", as_json)
 
@@ -252,12 +181,12 @@ def threshold(
 
     Example: `continuad threshold line1 bottle --false-alarms 0.05`
     """
-    made = _open(station, database)
+    made = open_station(station, database)
     found = made.set_threshold(product, false_alarms=false_alarms, value=value).thresholds()
     text = f"{product}: threshold {found.image:.4g}"
     if false_alarms is not None and found.rate > false_alarms:
         images = made.product(product).record.images
-        text += f"; {images} pictures can promise {100 * found.rate:.2g} % false alarms at best"
+        text += f"; {images} pictures can promise {_rate(found.rate)} false alarms at best"
     _changed(made, text, as_json)
 
 
@@ -278,7 +207,7 @@ def feedback(
     """
     if good == defect:
         raise ContinuadError("say what the picture shows: --good or --defect")
-    made = _open(station, database)
+    made = open_station(station, database)
     found = made.feedback(picture, good=good, product=product or None, tolerance=None if force else tolerance)
     if as_json:
         print(json.dumps(found))
@@ -303,7 +232,7 @@ def drift(station: Where, database: Database = "", as_json: AsJson = False) -> N
 
     Example: `continuad drift line1`
     """
-    found = _open(station, database).drift()
+    found = open_station(station, database).drift()
     if as_json:
         print(json.dumps(found))
     for one in [] if as_json else found:
@@ -313,13 +242,33 @@ def drift(station: Where, database: Database = "", as_json: AsJson = False) -> N
     raise typer.Exit(3 if any(one["alert"] for one in found) else 0)
 
 
-def _changed(station: Station, text: str, as_json: bool) -> None:
+@contextmanager
+def _made_or_nothing(where: Path, database: str) -> Iterator[Station]:
+    """A station, new if there is none; a new one whose first product was refused is taken away again."""
+    from continuad.station.guards import is_station
+
+    new = not is_station(where)
+    there = where.exists()
+    made = open_station(where, database, create=True)
+    try:
+        yield made
+    except BaseException:
+        if new and not made.version and not database:
+            made.close()
+            for path in list(where.iterdir()) if there else [where]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise
+
+
+def _changed(station: Station, text: str, as_json: bool, taught: Taught | None = None) -> None:
     """What a change came to, and what it did to the check pictures of every product."""
     last = station.history()[-1]
     if as_json:
         print(json.dumps(last))
         return
     say(f"{text}; version {last['after']}", out_console)
+    if taught is not None and taught.record.value is None:
+        say(f"  its threshold promises {_rate(taught.thresholds().rate)} false alarms", out_console)
     for change in last["report"].get("changes", []):
         then, now = change["false_alarms"]
         alarms = f"{now} of {change['good']} good check pictures are false alarms"
@@ -329,6 +278,11 @@ def _changed(station: Station, text: str, as_json: bool) -> None:
             alarms += f", {caught[1]} of {change['defective']} confirmed defects caught"
             alarms += "" if caught[0] is None else f" ({caught[0]} before)"
         say(f"  {change['product']}: {alarms}", out_console)
+
+
+def _rate(rate: float) -> str:
+    """A rate of false alarms as people say it: "2.4 % (1 in 41)"."""
+    return f"{100 * rate:.2g} % (1 in {1 / rate:.0f})" if rate > 0 else "no"
 
 
 def _options(texts: list[str]) -> dict[str, Any]:

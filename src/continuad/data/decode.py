@@ -99,6 +99,7 @@ class Picture:
         pages: how many pictures the file holds; the first is used.
         band: the largest share of rows, next to each other, that are all of one and the same colour.
         drawn: it is a plot that Matplotlib saved.
+        wide: it has more than 8 bits, so that its values depend on a white level.
     """
 
     rgb: Image.Image
@@ -107,6 +108,7 @@ class Picture:
     pages: int = 1
     band: float = 0.0
     drawn: bool = False
+    wide: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -161,7 +163,7 @@ def read_picture(source: Source, bits: int = 16, max_pixels: int = MAX_PIXELS) -
             if _alpha_of(image) == 0:
                 raise UnreadableImage(source, "has no visible pixel: every one is transparent")
         drawn = str(image.info.get("Software", "")).startswith("Matplotlib")
-        return Picture(_upright(rgb, image), mode, clipped, _pages(image, data), even_band(rgb), drawn)
+        return Picture(_upright(rgb, image), mode, clipped, _pages(image, data), even_band(rgb), drawn, is_wide(image))
     except Unusable as error:
         raise UnreadableImage(source, f"cannot be used: {error}") from error
     except UnreadableImage:

@@ -18,6 +18,10 @@ from continuad.files import replace_file
 SUFFIX = ".safetensors"
 
 
+class Damaged(ContinuadError):
+    """A file of what was learned is missing, or its content has changed."""
+
+
 class Blobs:
     """A folder of tensor files.
 
@@ -48,16 +52,16 @@ class Blobs:
         """The tensors of a file, once its content is found to be what its name says.
 
         Raises:
-            ContinuadError: it is missing or damaged.
+            Damaged: it is missing, or its content has changed.
         """
         path = self.path(name)
         try:
             whole = path.read_bytes()
             found = load(whole) if digest_of(whole) == name else None
         except (OSError, SafetensorError) as error:
-            raise ContinuadError(f"{path}: cannot be read ({error}); {REMEDY}") from error
+            raise Damaged(f"{path}: cannot be read ({error}); {REMEDY}") from error
         if found is None:
-            raise ContinuadError(f"{path}: its content has changed since it was written; {REMEDY}")
+            raise Damaged(f"{path}: its content has changed since it was written; {REMEDY}")
         return found
 
     def path(self, name: str) -> Path:

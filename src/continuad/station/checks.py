@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -15,59 +13,22 @@ from PIL import Image
 from torch import Tensor
 
 from continuad.core.detector import OutOfFold, ask
+from continuad.errors import ContinuadError
 from continuad.files import replace_file, safe_name
 from continuad.station.blobs import digest_of
-from continuad.station.inference import ProductInference
+from continuad.station.geometry import Geometry
 from continuad.station.judge import DEFECTIVE, GOOD
-from continuad.station.tables import checks
+from continuad.station.tables import check_pictures, measured, members
 from continuad.station.taught import Taught
 from continuad.station.teach import look_features
+from continuad.station.versions import now
 
-BUDGET = 2 * 10**6  # bytes of good check pictures a product
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a change did to one product's check pictures.
-
-    Attributes:
-        product: its name. good, defective: how many check pictures there are.
-        false_alarms, caught, strayed: (before, after) good ones called defective; defective ones called so; pictures
-            taken for another product or for none. None before the product was taught.
-        shift: median change of the good ones' scores, where 1 is from an ordinary surface to the threshold.
-        auroc: (before, after) image AUROC, where there are both kinds.
-    """
-
-    product: str
-    good: int
-    defective: int
-    false_alarms: tuple[int | None, int]
-    caught: tuple[int | None, int]
-    strayed: tuple[int | None, int]
-    shift: float | None
-    auroc: tuple[float | None, float | None]
-
-    def worse(self) -> int:
-        """New false alarms, lost defects and pictures that stray, together; of a new product, those that stray."""
-        pairs = [(1, self.false_alarms), (-1, self.caught), (1, (self.strayed[0] or 0, self.strayed[1]))]
-        return sum(max(0, sign * (after - before)) for sign, (before, after) in pairs if before is not None)
-
-    def plain(self) -> dict[str, Any]:
-        """As values that JSON holds."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Scores (N,) of check pictures, bool (N,) called defective, bool (N,) taken for another product or none."""
-
-    scores: np.ndarray
-    flagged: np.ndarray
-    strayed: np.ndarray
+BUDGET = {GOOD: 2 * 10**6, DEFECTIVE: 20 * 10**6}  # bytes of a product's check pictures, as PNG files
 
 
 class Checks:
-    """The check pictures of a station: working images as PNG files, and a table of what they are.
+    """The check pictures of a station: working images as PNG files, a table of what they are, and what was measured of
+    them. A picture is measured once by each state of its product, so that a change costs what it changes.
 
     Args:
         folder: of the files. engine: the station's database.
@@ -76,121 +37,147 @@ class Checks:
     def __init__(self, folder: Path, engine: sa.Engine):
         self.folder, self.engine = folder, engine
 
-    def add(self, product: str, images: Tensor, kind: str) -> None:
-        """Keep working images (N, 3, H, W) of a product; of good ones, as many as the budget allows."""
-        spent = sum(path.stat().st_size for path in self._paths(product, GOOD)) if kind == GOOD else 0
-        for image in images:
+    def add(self, origin: str, images: Tensor, kind: str) -> None:
+        """Keep working images (N, 3, H, W): good ones, drawn at random, until their budget is spent; defective ones
+        all, and the oldest make room. A picture that was kept as the other kind is that no more."""
+        spent = self._bytes(origin, kind)
+        order = np.random.default_rng(0).permutation(len(images)) if kind == GOOD else range(len(images))
+        for place in order:
             out = io.BytesIO()
-            Image.fromarray(image.permute(1, 2, 0).numpy()).save(out, "png")
+            Image.fromarray(images[place].permute(1, 2, 0).numpy()).save(out, "png")
             whole = out.getvalue()
-            if kind == GOOD and (spent := spent + len(whole)) > BUDGET:
-                return
-            path = self._path(product, digest_of(whole))
-            replace_file(path, lambda new, whole=whole: new.write_bytes(whole))  # type: ignore[misc]
-            with self.engine.begin() as connection:
-                row = {"product": product, "content": path.stem, "kind": kind}
-                same = checks.c.product == product, checks.c.content == path.stem
-                connection.execute(checks.delete().where(*same))
-                connection.execute(checks.insert().values(**row))
+            spent += len(whole)
+            if kind == GOOD and spent > BUDGET[kind]:
+                break
+            self._keep(origin, whole, kind)
+        if kind == DEFECTIVE and spent > BUDGET[kind]:
+            self._drop_oldest(origin)
 
-    def of(self, product: str) -> tuple[Tensor, np.ndarray]:
-        """Working images (N, 3, H, W) uint8, and bool (N,) which are defective."""
-        paths = [*self._paths(product, GOOD), *self._paths(product, DEFECTIVE)]
-        images = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
-        truth = np.arange(len(paths)) >= len(self._paths(product, GOOD))
-        if not images:
-            return torch.empty(0, 3, 1, 1, dtype=torch.uint8), truth
-        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), truth
+    def drop(self, origin: str, image: Tensor, kind: str) -> None:
+        """Keep a working image (3, H, W) no longer, if it was kept as this kind."""
+        out = io.BytesIO()
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(out, "png")
+        self._erase(origin, digest_of(out.getvalue()), kind)
 
-    def erase(self, product: str) -> None:
-        """Remove a product's check pictures from disk."""
-        for path in [*self._paths(product, GOOD), *self._paths(product, DEFECTIVE)]:
-            path.unlink(missing_ok=True)
+    def of(self, origin: str) -> tuple[list[str], np.ndarray]:
+        """Names (N,) of check pictures by their content, good ones first, and bool (N,) which are defective."""
+        good, defective = (self._contents(origin, kind) for kind in (GOOD, DEFECTIVE))
+        return [*good, *defective], np.repeat([False, True], [len(good), len(defective)])
+
+    def image(self, origin: str, content: str) -> Tensor:
+        """A working image (3, H, W) uint8.
+
+        Raises:
+            ContinuadError: its file is damaged.
+        """
+        path = self._path(origin, content)
+        try:
+            if digest_of(path.read_bytes()) != content:
+                raise ValueError("its content has changed since it was written")
+            pixels = np.array(Image.open(path).convert("RGB"))
+        except (OSError, ValueError) as error:
+            raise ContinuadError(
+                f"{path}: this check picture cannot be used ({error}); put a copy in its place, or delete it"
+            ) from error
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+    def scores(self, taught: Taught) -> np.ndarray:
+        """(N,) scores of a product's check pictures, each as if it had not been learned where that is possible."""
+
+        def measure(images: Tensor) -> Iterable[Tensor]:
+            detector = taught.detector()
+            return ask(detector, images, isinstance(detector, OutOfFold)).score
+
+        return self._measured(taught.record.origin, taught.blob, measure)
+
+    def features(self, origin: str, own: Geometry, other: Geometry) -> Tensor:
+        """(N, C) pooled features of check pictures of one geometry, as they look in another one.
+
+        Only the working images were kept, so what a geometry left out of them no other one can show.
+        """
+
+        def measure(images: Tensor) -> Iterable[Tensor]:
+            return look_features(images if own == other else _again(images, other))
+
+        by = f"look {digest_of(repr(other).encode())}"
+        return torch.from_numpy(np.stack(list(self._measured(origin, by, measure))))
+
+    def forget(self, connection: sa.Connection, origin: str) -> None:
+        """Within a transaction: a product has no check pictures from then on. `sweep` removes their files."""
+        connection.execute(check_pictures.delete().where(check_pictures.c.origin == origin))
+
+    def sweep(self) -> None:
+        """Remove what belongs to no version: rows, and files that no row names."""
         with self.engine.begin() as connection:
-            connection.execute(checks.delete().where(checks.c.product == product))
+            origins = set(connection.scalars(sa.select(members.c.record["origin"].as_string()).distinct()))
+            blobs = set(connection.scalars(sa.select(members.c.blob).distinct()))
+            for origin in set(connection.scalars(sa.select(check_pictures.c.origin).distinct())) - origins:
+                self.forget(connection, origin)
+            kept = connection.execute(sa.select(check_pictures.c.origin, check_pictures.c.content)).all()
+            contents = {content for _, content in kept}
+            known = connection.execute(sa.select(measured.c.content, measured.c.by)).all()
+            for content, by in known:
+                if content not in contents or not (by in blobs or by.startswith("look ")):
+                    mine = measured.c.content == content, measured.c.by == by
+                    connection.execute(measured.delete().where(*mine))
+        named = {self._path(origin, content) for origin, content in kept}
+        for file in [path for path in self.folder.glob("*/*") if path not in named]:
+            file.unlink(missing_ok=True)
+        for folder in [path for path in self.folder.glob("*") if path.is_dir() and not any(path.iterdir())]:
+            folder.rmdir()
 
-    def _paths(self, product: str, kind: str) -> list[Path]:
-        asked = sa.select(checks.c.content).where(checks.c.product == product, checks.c.kind == kind)
+    def _measured(self, origin: str, by: str, measure: Callable[[Tensor], Iterable[Tensor]]) -> np.ndarray:
+        """What `measure` finds of each check picture, (N,) or (N, C) float32; looked up where it was found before."""
+        contents, _ = self.of(origin)
+        asked = sa.select(measured.c.content, measured.c.found).where(measured.c.by == by)
         with self.engine.connect() as connection:
-            found = sorted(connection.scalars(asked))
-        return [path for content in found if (path := self._path(product, content)).is_file()]
+            there = {row.content: row.found for row in connection.execute(asked)}
+        missing = [content for content in contents if content not in there]
+        for start in range(0, len(missing), 16):
+            some = missing[start : start + 16]
+            values = measure(torch.stack([self.image(origin, content) for content in some]))
+            found = {name: np.asarray(value, np.float32).tobytes() for name, value in zip(some, values, strict=True)}
+            with self.engine.begin() as connection:
+                new = [{"content": content, "by": by, "found": value} for content, value in found.items()]
+                connection.execute(measured.insert(), new)
+            there |= found
+        rows = np.array([np.frombuffer(there[content], np.float32) for content in contents])
+        return rows[:, 0] if rows.shape[1:] == (1,) else rows
 
-    def _path(self, product: str, content: str) -> Path:
-        return self.folder / safe_name(product) / f"{content}.png"
+    def _keep(self, origin: str, whole: bytes, kind: str) -> None:
+        content = digest_of(whole)
+        replace_file(self._path(origin, content), lambda new: new.write_bytes(whole))
+        with self.engine.begin() as connection:
+            same = check_pictures.c.origin == origin, check_pictures.c.content == content
+            connection.execute(check_pictures.delete().where(*same))
+            row = {"origin": origin, "content": content, "kind": kind, "at": now()}
+            connection.execute(check_pictures.insert().values(**row))
 
+    def _drop_oldest(self, origin: str) -> None:
+        while self._bytes(origin, DEFECTIVE) > BUDGET[DEFECTIVE]:
+            self._erase(origin, self._contents(origin, DEFECTIVE, oldest_first=True)[0], DEFECTIVE)
 
-def compare(checks: Checks, before: Mapping[str, Taught], after: Sequence[Taught]) -> list[Change]:
-    """What a change would do to every product that has check pictures, whose answer may change.
+    def _erase(self, origin: str, content: str, kind: str) -> None:
+        mine = check_pictures.c.origin == origin, check_pictures.c.content == content, check_pictures.c.kind == kind
+        with self.engine.begin() as connection:
+            connection.execute(check_pictures.delete().where(*mine))
 
-    Args:
-        before: the products in service. after: those that are to take their place.
-    """
-    found = []
-    for taught in after:
-        images, truth = checks.of(taught.name)
-        if not len(images):
-            continue
-        features, then = look_features(images), before.get(taught.name)
-        scores = _scores(taught, images)
-        old = None
-        if then is not None:  # what was not taught anew scores as before
-            old = _outcome(then, scores if then is taught else _scores(then, images), features, before.values())
-        found.append(_change(taught, truth, old, _outcome(taught, scores, features, after)))
-    return found
+    def _contents(self, origin: str, kind: str, oldest_first: bool = False) -> Sequence[str]:
+        asked = sa.select(check_pictures.c.content).where(
+            check_pictures.c.origin == origin, check_pictures.c.kind == kind
+        )
+        asked = asked.order_by(*([check_pictures.c.at] if oldest_first else []), check_pictures.c.content)
+        with self.engine.connect() as connection:
+            found = list(connection.scalars(asked))
+        return [content for content in found if self._path(origin, content).is_file()]
 
+    def _bytes(self, origin: str, kind: str) -> int:
+        return sum(self._path(origin, content).stat().st_size for content in self._contents(origin, kind))
 
-def _scores(taught: Taught, images: Tensor) -> np.ndarray:
-    detector = taught.detector()
-    out_of_fold = isinstance(detector, OutOfFold)
-    return np.concatenate([ask(detector, part, out_of_fold).score.numpy() for part in images.split(16)])
-
-
-def _outcome(taught: Taught, scores: np.ndarray, features: Tensor, beside: Iterable[Taught]) -> Outcome:
-    """Verdicts on a product's check pictures among the products beside it, itself included."""
-    geometry = taught.record.geometry
-    inference = ProductInference({one.name: one.look for one in beside if one.record.geometry == geometry})
-    near = [row[0] for row in inference.nearest(features)]
-    strayed = np.array([one.product != taught.name or one.distance > 1 for one in near])
-    return Outcome(scores, scores > taught.thresholds().image, strayed)
-
-
-def _change(taught: Taught, truth: np.ndarray, then: Outcome | None, now: Outcome) -> Change:
-    def count(outcome: Outcome | None, what: str, of: np.ndarray) -> Any:
-        return None if outcome is None else int(getattr(outcome, what)[of].sum())
-
-    thresholds, shift = taught.calibration.thresholds(0), None
-    width = thresholds.image - thresholds.centre
-    if then is not None and (~truth).any() and width > 0:
-        shift = float(np.median(now.scores[~truth] - then.scores[~truth]) / width)
-    every = np.ones(len(truth), bool)
-    return Change(
-        taught.name,
-        int((~truth).sum()),
-        int(truth.sum()),
-        false_alarms=(count(then, "flagged", ~truth), count(now, "flagged", ~truth)),
-        caught=(count(then, "flagged", truth), count(now, "flagged", truth)),
-        strayed=(count(then, "strayed", every), count(now, "strayed", every)),
-        shift=shift,
-        auroc=(_auroc(then, truth), _auroc(now, truth)),
-    )
+    def _path(self, origin: str, content: str) -> Path:
+        return self.folder / safe_name(origin) / f"{content}.png"
 
 
-def _auroc(outcome: Outcome | None, truth: np.ndarray) -> float | None:
-    if outcome is None or not truth.any() or truth.all():
-        return None
-    bad, good = outcome.scores[truth][:, None], outcome.scores[~truth]
-    return float(((bad > good) + 0.5 * (bad == good)).mean())
-
-
-def worse_lines(changes: Iterable[Change]) -> list[str]:
-    """A line for each product that has got worse."""
-    lines = []
-    for change in changes:
-        for what, (before, after), sign in (
-            ("false alarms among its good check pictures", change.false_alarms, 1),
-            ("confirmed defects that are caught", change.caught, -1),
-            ("check pictures taken for another product or none", (change.strayed[0] or 0, change.strayed[1]), 1),
-        ):
-            if before is not None and sign * (after - before) > 0:
-                lines.append(f"{change.product}: {what}: {before} before, {after} after")
-    return lines
+def _again(images: Tensor, geometry: Geometry) -> Tensor:
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+    return torch.from_numpy(np.stack([geometry.apply(picture) for picture in pictures]))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
-from typing import Any
+from itertools import chain
+from time import perf_counter
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,17 +14,19 @@ from PIL import Image
 from torch import Tensor
 
 from continuad.core.detector import Embeds
+from continuad.core.thresholds import Thresholds
 from continuad.core.types import Prediction
 from continuad.errors import ContinuadError
 from continuad.station.geometry import Geometry
 from continuad.station.inference import Near, ProductInference
 from continuad.station.pictures import Shot
-from continuad.station.taught import Taught
+from continuad.station.taught import Record, Taught
 from continuad.station.teach import look_backbone
 from continuad.strategies._pooled import pooled
 
 GOOD, DEFECTIVE, UNKNOWN = "good", "defective", "unknown"
 AT_ONCE = 16  # pictures that pass the backbone together
+PIXELS = 50 * 10**6  # of pictures that are held together, about
 SCHEMA = 1  # of `Inspection.plain`
 
 
@@ -73,9 +75,21 @@ class Inspection:
         }
 
 
+class View(NamedTuple):
+    """How a product's pictures become working images: its geometry, and the white level they are decoded with."""
+
+    geometry: Geometry
+    bits: int
+
+    @classmethod
+    def of(cls, record: Record) -> View:
+        """A product's."""
+        return cls(record.geometry, record.bits or 16)
+
+
 @dataclass(frozen=True)
 class Looked:
-    """Pictures as the working images of one geometry, and what the shared backbone answers to them."""
+    """Pictures as the working images of one view, and what the shared backbone answers to them."""
 
     images: Tensor
     levels: list[Tensor]
@@ -87,99 +101,119 @@ class Judge:
 
     Args:
         products: in the order they were taught. version: the station's.
+        damaged: why a product of this version cannot be asked, by its name.
     """
 
-    def __init__(self, products: Sequence[Taught], version: int):
+    def __init__(self, products: Sequence[Taught], version: int, damaged: Mapping[str, ContinuadError] | None = None):
         self.products = {taught.name: taught for taught in products}
         self.version = version
-        geometries = dict.fromkeys(taught.record.geometry for taught in products)
+        self.damaged = dict(damaged or {})
+        views = dict.fromkeys(View.of(taught.record) for taught in products)
         self.inferences = {
-            geometry: ProductInference({one.name: one.look for one in products if one.record.geometry == geometry})
-            for geometry in geometries
+            view: ProductInference({one.name: one.look for one in products if View.of(one.record) == view})
+            for view in views
         }
+
+    def whole(self, but: str | None = None) -> list[Taught]:
+        """All products, or all but one.
+
+        Raises:
+            ContinuadError: one of them is damaged.
+        """
+        for name, error in self.damaged.items():
+            if name != but:
+                raise ContinuadError(f"{name} cannot be used: {error}") from error
+        return [taught for name, taught in self.products.items() if name != but]
 
     def taught(self, product: str) -> Taught:
         """A product by its name.
 
         Raises:
-            ContinuadError: there is none of that name.
+            ContinuadError: there is none of that name, or it is damaged.
         """
+        if product in self.damaged:
+            raise ContinuadError(f"{product} cannot be used: {self.damaged[product]}")
         if product not in self.products:
-            known = ", ".join(self.products) or "none"
+            known = ", ".join([*self.products, *self.damaged]) or "none"
             raise ContinuadError(f"there is no product '{product}' in this station; there are {known}")
         return self.products[product]
 
-    def bits(self, product: str | None) -> int:
-        """White level to decode a picture with: the product's, or the one that all products share.
+    def views(self, product: str | None) -> list[View]:
+        """The view of a product, or those of all of them.
 
         Raises:
-            ContinuadError: products differ in it and none is named.
+            ContinuadError: nothing was taught yet, no such product, or one that would be needed is damaged.
         """
-        asked = [self.taught(product)] if product is not None else list(self.products.values())
-        levels = {taught.record.bits or 16 for taught in asked}
-        if len(levels) > 1:
-            raise ContinuadError("the products were taught with pictures of different white levels; name the product")
-        return levels.pop() if levels else 16
+        if product is not None:
+            return [View.of(self.taught(product).record)]
+        if not self.whole():
+            raise ContinuadError("the station knows no product yet; teach it one with `continuad learn`")
+        return list(self.inferences)
 
-    def inspect(self, shots: Iterable[Shot], product: str | None = None) -> Iterator[Inspection]:
-        """Verdicts in the order of the pictures.
+    def inspect(self, shots: Iterable[Shot], product: str | None = None) -> Iterator[list[Inspection]]:
+        """Verdicts in the order of the pictures, some at a time: as many as pass the backbone together.
 
         Args:
+            shots: decoded with the white levels of `views`.
             product: the one they show, if it is known; then nothing is inferred and nothing is unknown.
 
         Raises:
-            ContinuadError: nothing was taught yet, or no such product.
+            ContinuadError: as `views`.
         """
-        if not self.products:
-            raise ContinuadError("the station knows no product yet; teach it one with `continuad learn`")
-        given = None if product is None else self.taught(product)
-        waiting = _timed(shots)
-        while some := list(islice(waiting, AT_ONCE)):
-            yield from self._some([shot for shot, _ in some], [spent for _, spent in some], given)
+        views, given = self.views(product), None if product is None else self.taught(product)
+        for some in _together(shots):
+            yield self._some(some, views, given)
 
-    def _some(self, shots: list[Shot], spent: list[float], given: Taught | None) -> list[Inspection]:
-        began = time.perf_counter()
-        looked = {
-            geometry: look(geometry, shots) for geometry in ([given.record.geometry] if given else self.inferences)
-        }
-        nearest = [()] * len(shots) if given else self._nearest(looked)
+    def nearest(self, features: Mapping[View, Tensor]) -> list[tuple[Near, ...]]:
+        """The two nearest products of each picture, whatever their views, from its features (B, C) in every view."""
+        rows = [inference.nearest(features[view]) for view, inference in self.inferences.items()]
+        return [tuple(sorted(chain(*row), key=lambda near: near.distance)[:2]) for row in zip(*rows, strict=True)]
+
+    def _some(self, shots: list[Shot], views: list[View], given: Taught | None) -> list[Inspection]:
+        began = perf_counter()
+        looked = _look(views, shots)
+        nearest = [()] * len(shots) if given else self.nearest({view: one.features for view, one in looked.items()})
         taught = [given or self.products[near[0].product] for near in nearest]
         found: dict[int, tuple[Prediction, int]] = {}
         for name in dict.fromkeys(one.name for one in taught):
             at = [i for i, one in enumerate(taught) if one.name == name]
-            prediction = _predict(self.products[name], looked[self.products[name].record.geometry], at)
+            prediction = _predict(self.products[name], looked[View.of(self.products[name].record)], at)
             found |= {i: (prediction, place) for place, i in enumerate(at)}
-        each = (time.perf_counter() - began) / len(shots)
+        each = (perf_counter() - began) / len(shots)
         inspections = []
         for i, shot in enumerate(shots):
-            features = looked[taught[i].record.geometry].features[i].numpy()
-            about = {"seconds": spent[i] + each, "version": self.version, "nearest": nearest[i], "features": features}
-            inspections.append(_verdict(shot, taught[i], *found[i], about))
+            features = looked[View.of(taught[i].record)].features[i].numpy()
+            about = {"seconds": shot.seconds + each, "version": self.version, "nearest": nearest[i]}
+            inspections.append(_verdict(shot, taught[i], *found[i], about | {"features": features}))
         return inspections
 
-    def _nearest(self, looked: Mapping[Geometry, Looked]) -> list[tuple[Near, ...]]:
-        """The two nearest products of each picture, whatever their geometries."""
-        rows = [inference.nearest(looked[geometry].features) for geometry, inference in self.inferences.items()]
-        return [tuple(sorted(chain(*row), key=lambda near: near.distance)[:2]) for row in zip(*rows, strict=True)]
+
+def _together(shots: Iterable[Shot]) -> Iterator[list[Shot]]:
+    """Pictures in lists of at most `AT_ONCE`, and of few pixels: large ones would fill the memory."""
+    some: list[Shot] = []
+    for shot in shots:
+        some.append(shot)
+        if len(some) == AT_ONCE or sum(height * width for height, width in (one.size for one in some)) > PIXELS:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
-def look(geometry: Geometry, shots: Sequence[Shot]) -> Looked:
-    """Pass pictures through the shared backbone."""
-    images = torch.from_numpy(np.stack([geometry.apply(shot.rgb) for shot in shots]))
-    with torch.no_grad():
-        levels = look_backbone()(images)
-    return Looked(images, levels, pooled(levels))
-
-
-def _timed(shots: Iterable[Shot]) -> Iterator[tuple[Shot, float]]:
-    """Each picture and the seconds that reading it took."""
-    waiting = iter(shots)
-    while True:
-        began = time.perf_counter()
-        shot = next(waiting, None)
-        if shot is None:
-            return
-        yield shot, time.perf_counter() - began
+def _look(views: Sequence[View], shots: Sequence[Shot]) -> dict[View, Looked]:
+    """Pass pictures through the shared backbone; once where views differ in a white level that no picture has."""
+    looked: dict[tuple[Any, ...], Looked] = {}
+    found = {}
+    for view in views:
+        pictures = [shot.by_bits[view.bits] for shot in shots]
+        same = (view.geometry, *map(id, pictures))
+        if same not in looked:
+            images = torch.from_numpy(np.stack([view.geometry.apply(rgb) for rgb in pictures]))
+            with torch.no_grad():
+                levels = look_backbone()(images)
+            looked[same] = Looked(images, levels, pooled(levels))
+        found[view] = looked[same]
+    return found
 
 
 def _predict(taught: Taught, looked: Looked, at: list[int]) -> Prediction:
@@ -192,17 +226,25 @@ def _predict(taught: Taught, looked: Looked, at: list[int]) -> Prediction:
 
 
 def _verdict(shot: Shot, taught: Taught, found: Prediction, place: int, about: dict[str, Any]) -> Inspection:
-    thresholds, geometry = taught.thresholds(), taught.record.geometry
+    thresholds, view = taught.thresholds(), View.of(taught.record)
     score, nearest = float(found.score[place]), about["nearest"]
     verdict = DEFECTIVE if score > thresholds.image else GOOD
     if nearest and nearest[0].distance > 1:
         verdict = UNKNOWN
-    whole = geometry.back(found.map[place].numpy(), shot.size, thresholds.centre)
-    mask = (whole > thresholds.pixel) & (verdict == DEFECTIVE)
+    whole = view.geometry.back(found.map[place].numpy(), shot.size, thresholds.centre)
     return Inspection(
         *(shot.name, shot.content, taught.name, verdict, score, thresholds.image, taught.confidence(score)),
         map=whole,
-        mask=mask,
-        rgb=shot.rgb,
+        mask=_mask(whole, thresholds) if verdict == DEFECTIVE else np.zeros(whole.shape, bool),
+        rgb=shot.by_bits[view.bits],
         **about,
     )
+
+
+def _mask(whole: np.ndarray, thresholds: Thresholds) -> np.ndarray:
+    """Where a defective picture is so: above the pixel threshold, or, where a threshold that was set by hand calls a
+    picture defective without any such pixel, within half of its peak."""
+    highest = float(whole.max())
+    if highest > thresholds.pixel:
+        return whole > thresholds.pixel
+    return whole >= min(highest, (thresholds.centre + highest) / 2)

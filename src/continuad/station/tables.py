@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
-from pathlib import Path
-
 import sqlalchemy as sa
-from sqlalchemy import event
 
-from continuad.errors import ContinuadError
-from continuad.files import replace_file
-
-SCHEMA = 1  # raised with every change of the tables; `open_database` says what to do with another
+SCHEMA = 2  # raised with every change of the tables; `database.open_database` brings older ones up to it
 
 metadata = sa.MetaData()
 
@@ -94,14 +87,25 @@ feedback = sa.Table(
     _text("content"),
 )
 
-checks = sa.Table(
-    "checks",
+check_pictures = sa.Table(
+    "check_pictures",
     metadata,
-    sa.Column("product", sa.String, primary_key=True),
+    sa.Column("origin", sa.String, primary_key=True),
     sa.Column("content", sa.String, primary_key=True),
     _text("kind"),
+    _text("at"),
 )
-"""Check pictures: files in `checks`, named by their content; good or defective."""
+"""Files in `checks`, named by their content; good or defective. `origin` is that of a product's record: a product that
+is taught anew under an old name has check pictures of its own."""
+
+measured = sa.Table(
+    "measured",
+    metadata,
+    sa.Column("content", sa.String, primary_key=True),
+    sa.Column("by", sa.String, primary_key=True),
+    sa.Column("found", sa.LargeBinary, nullable=False),
+)
+"""What was measured of a check picture, float32: by a file of `blobs` its score, by a geometry its pooled features."""
 
 drift = sa.Table(
     "drift",
@@ -109,60 +113,3 @@ drift = sa.Table(
     sa.Column("product", sa.String, primary_key=True),
     sa.Column("state", sa.JSON, nullable=False),
 )
-
-
-def open_database(folder: Path, url: str | None) -> sa.Engine:
-    """The station's database: `station.db` in its folder, or another one by its URL. Tables are made if there are none.
-
-    Raises:
-        ContinuadError: it cannot be reached, or its tables are of another version of continuad.
-    """
-    place = url or f"sqlite:///{folder / 'station.db'}"
-    try:
-        engine = sa.create_engine(place)
-        if engine.dialect.name == "sqlite":
-            event.listen(engine, "connect", _durable)
-        metadata.create_all(engine)
-        with engine.begin() as connection:
-            found = connection.scalar(sa.select(meta.c.value).where(meta.c.key == "schema"))
-            if found is None:
-                connection.execute(meta.insert().values(key="schema", value=str(SCHEMA)))
-    except (sa.exc.SQLAlchemyError, ModuleNotFoundError) as error:
-        shown = sa.engine.make_url(place).render_as_string(hide_password=True)
-        raise ContinuadError(f"the station's database {shown} cannot be opened: {error}") from error
-    _refuse_others(folder, engine)
-    if found is not None and int(found) != SCHEMA:
-        raise ContinuadError(
-            f"{folder}: this station's tables have version {found}, and this continuad reads {SCHEMA}; use the "
-            "continuad that wrote it, or teach its products again in a new station"
-        )
-    return engine
-
-
-def _refuse_others(folder: Path, engine: sa.Engine) -> None:
-    """Folder and tables carry the same mark, so that no folder is opened with the tables of another, or with none.
-
-    Raises:
-        ContinuadError: they do not.
-    """
-    file = folder / "station.id"
-    with engine.begin() as connection:
-        there = connection.scalar(sa.select(meta.c.value).where(meta.c.key == "station"))
-        if there is None and not file.exists():
-            there = uuid.uuid4().hex
-            connection.execute(meta.insert().values(key="station", value=there))
-            replace_file(file, lambda new: new.write_text(str(there), encoding="ascii"))
-    if not file.exists() or there != file.read_text(encoding="ascii"):
-        raise ContinuadError(
-            f"{folder}: the database is not this station's, or was lost; give the right --database, or put station.db "
-            "back from a copy. Nothing was changed"
-        )
-
-
-def _durable(connection: object, _: object) -> None:
-    cursor = connection.cursor()  # type: ignore[attr-defined]
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA busy_timeout=10000")
-    cursor.close()

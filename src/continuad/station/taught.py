@@ -32,6 +32,7 @@ class Record:
         geometry: of its working images.
         bits: white level of its pictures above 8 bits; None if they were not decoded alike.
         images: good pictures learned.
+        origin: what was taught at one time and changed since has one; a product taught anew has another.
         false_alarms: rate that its threshold asks for; value: a threshold that was given in its place.
     """
 
@@ -40,6 +41,7 @@ class Record:
     geometry: Geometry
     bits: int | None
     images: int
+    origin: str
     false_alarms: float = 0.01
     value: float | None = None
 

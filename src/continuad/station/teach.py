@@ -14,6 +14,7 @@ from torch import Tensor
 from continuad.core.batches import in_order
 from continuad.core.calibration import ALL, Calibration
 from continuad.core.detector import AcceptsGood, owners_of
+from continuad.core.thresholds import FalseAlarmRate
 from continuad.core.types import ImageSet, LearnedTask, Task
 from continuad.data.audit import audit
 from continuad.data.decode import in_threads, read_picture, white_bits
@@ -129,6 +130,7 @@ def update(known: Taught, good: Good, progress: Progress | None = None) -> Taugh
         raise ContinuadError(f"{known.name}: all of these pictures were learned before; nothing to update")
     detector.restore(known.state)
     strategy = make_strategy("accumulate", detector)
+    strategy.calibration.rule = FalseAlarmRate(0.0)  # what the portion alone could promise is no matter
     strategy.tasks = [LearnedTask(OWN, known.name, known.record.bits)]
     strategy.learn(new.task(f"{known.name}, further", OWN + 1), _say(known.name, progress))
     look = known.look.with_more(look_features(torch.from_numpy(new.images)))
@@ -162,9 +164,10 @@ def _joined(old: Calibration, new: Calibration) -> Calibration:
     share = len(second) / (len(first) + len(second))
     found = Calibration(old.rule)
     scores = torch.cat([first, second]).sort().values
+    both = (1 - share) * old.kept[str(OWN)] + share * new.kept[str(OWN + 1)]
+    both[2] = found.rule.image(scores.numpy(), found.rule.rate)[0]
     for name in (str(OWN), ALL):
-        found.kept[name] = (1 - share) * old.kept[str(OWN)] + share * new.kept[str(OWN + 1)]
-        found.kept[f"{name}/images"] = scores
+        found.kept[name], found.kept[f"{name}/images"] = both.clone(), scores
     return found
 
 

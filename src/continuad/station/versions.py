@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ import sqlalchemy as sa
 
 from continuad.errors import ContinuadError
 from continuad.station.blobs import Blobs
+from continuad.station.database import WAIT, is_read_only
 from continuad.station.tables import history, members, versions
 from continuad.station.taught import Taught
 
-WAIT = 10.0  # seconds that a writer waits for another
 _log = logging.getLogger(__name__)
 
 
@@ -48,19 +49,38 @@ class Versions:
             rows = connection.execute(sa.select(history).order_by(history.c.id)).mappings()
             return [dict(row) for row in rows]
 
-    def promote(self, verb: str, product: str, products: Sequence[Taught], report: dict[str, Any]) -> None:
-        """Make a version of these products and put it in service."""
-        blobs = [taught.blob or self.blobs.put(taught.tensors()) for taught in products]
+    def written(self, taught: Taught) -> Taught:
+        """A product whose tensors lie in a file; one that is in no version yet is removed by the next sweep."""
+        return taught if taught.blob else replace(taught, blob=self.blobs.put(taught.tensors()))
+
+    def promote(
+        self,
+        verb: str,
+        product: str,
+        products: Sequence[Taught],
+        report: dict[str, Any],
+        also: Callable[[sa.Connection], None] | None = None,
+    ) -> None:
+        """Make a version of these products, whose files are written, and put it in service.
+
+        Args:
+            also: done in the same transaction.
+        """
         with self.engine.begin() as connection:
             before = _head(connection)
             made = versions.insert().values(made_at=now(), verb=verb, product=product, before=before or None)
             after = connection.execute(made.returning(versions.c.id)).scalar_one()
-            for place, (taught, blob) in enumerate(zip(products, blobs, strict=True)):
-                row = {"version": after, "product": taught.name, "place": place, "blob": blob}
+            for place, taught in enumerate(products):
+                row = {"version": after, "product": taught.name, "place": place, "blob": taught.blob}
                 connection.execute(members.insert().values(**row, record=taught.record.plain()))
             _note(connection, verb, product, before, after, report)
-        with self.engine.connect() as connection:  # only now, when the tables are known to be this station's
-            self.blobs.sweep(connection.scalars(sa.select(members.c.blob)))
+            if also:
+                also(connection)
+
+    def sweep(self) -> None:
+        """Remove files that no version names: what is left of interrupted writes and of changes not put in service."""
+        with self.engine.connect() as connection:
+            self.blobs.sweep(connection.scalars(sa.select(members.c.blob).distinct()))
 
     def refuse(self, verb: str, product: str, report: dict[str, Any]) -> None:
         """Note a change that was not put in service."""
@@ -90,8 +110,14 @@ class Versions:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """One writer at a time."""
+        """One writer at a time.
+
+        Raises:
+            ContinuadError: another one takes longer than `WAIT`, or the station can only be read.
+        """
         lock = filelock.FileLock(self.folder / "writing.lock")
+        if is_read_only(self.folder, None):
+            raise ContinuadError(f"{self.folder}: this station can only be read; its folder takes no file")
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:

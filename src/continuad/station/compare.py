@@ -1,0 +1,147 @@
+"""What a change would do to every product, measured on check pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from continuad.errors import ContinuadError
+from continuad.station.checks import Checks
+from continuad.station.judge import Judge
+from continuad.station.taught import OWN, Taught
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a change did to one product's check pictures.
+
+    Attributes:
+        product: its name. good, defective: how many check pictures there are.
+        false_alarms, caught, strayed: (before, after) good ones called defective; defective ones called so; pictures
+            taken for another product or for none. None before the product was taught.
+        shift: median change of the good ones' scores, where 1 is from an ordinary surface to the threshold.
+        auroc: (before, after) image AUROC, where there are both kinds.
+        pictures: (N,) names of the check pictures. scores: (before, after) of each, on the scale of `shift`, where 0 is
+            an ordinary surface and 1 the threshold of that time.
+    """
+
+    product: str
+    good: int
+    defective: int
+    false_alarms: tuple[int | None, int]
+    caught: tuple[int | None, int]
+    strayed: tuple[int | None, int]
+    shift: float | None
+    auroc: tuple[float | None, float | None]
+    pictures: tuple[str, ...] = ()
+    scores: tuple[tuple[float, ...] | None, tuple[float, ...]] = (None, ())
+
+    def worse(self) -> int:
+        """New false alarms, lost defects and pictures that stray, together; of a new product, those that stray."""
+        pairs = [(1, self.false_alarms), (-1, self.caught), (1, (self.strayed[0] or 0, self.strayed[1]))]
+        return sum(max(0, sign * (after - before)) for sign, (before, after) in pairs if before is not None)
+
+    def plain(self) -> dict[str, Any]:
+        """As values that JSON holds, the single pictures left out."""
+        return {name: value for name, value in asdict(self).items() if name not in ("pictures", "scores")}
+
+
+class NotPromoted(ContinuadError):
+    """A change would make a product worse; nothing was changed.
+
+    Attributes:
+        changes: of the products that would.
+    """
+
+    def __init__(self, verb: str, product: str, changes: Sequence[Change]):
+        self.changes = changes
+        lines = "\n  ".join(worse_lines(changes))
+        super().__init__(
+            f"{verb} {product} is not put in service, because a product would get worse:\n  {lines}\n"
+            "Use --force to do it all the same"
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Scores (N,) of check pictures, bool (N,) called defective, bool (N,) taken for another product or none; and the
+    scores (N,) on the product's scale."""
+
+    scores: np.ndarray
+    flagged: np.ndarray
+    strayed: np.ndarray
+    scaled: np.ndarray
+
+
+def compare(checks: Checks, before: Judge, after: Judge) -> list[Change]:
+    """What a change would do to every product that has check pictures.
+
+    Args:
+        before: the products in service. after: those that are to take their place.
+    """
+    found = []
+    for taught in after.products.values():
+        contents, truth = checks.of(taught.record.origin)
+        if not contents:
+            continue
+        then = before.products.get(taught.name)
+        same = then is not None and then.record.origin == taught.record.origin
+        old = _outcome(checks, then, before) if then is not None and same else None
+        found.append(_change(taught, contents, truth, old, _outcome(checks, taught, after)))
+    return found
+
+
+def _outcome(checks: Checks, taught: Taught, judge: Judge) -> Outcome:
+    """Verdicts on a product's check pictures among the products of a judge, itself included."""
+    record, thresholds = taught.record, taught.thresholds()
+    features = {view: checks.features(record.origin, record.geometry, view.geometry) for view in judge.inferences}
+    near = [row[0] for row in judge.nearest(features)]
+    strayed = np.array([one.product != taught.name or one.distance > 1 for one in near])
+    scores, ordinary = checks.scores(taught), taught.calibration.ordinary(OWN)
+    width = thresholds.image - ordinary
+    scaled = (scores - ordinary) / width if width > 0 else scores - ordinary
+    return Outcome(scores, scores > thresholds.image, strayed, scaled)
+
+
+def _change(taught: Taught, contents: Sequence[str], truth: np.ndarray, then: Outcome | None, now: Outcome) -> Change:
+    def count(outcome: Outcome | None, what: str, of: np.ndarray) -> Any:
+        return None if outcome is None else int(getattr(outcome, what)[of].sum())
+
+    every, good = np.ones(len(truth), bool), ~truth
+    shift = None if then is None or not good.any() else float(np.median(now.scaled[good] - then.scaled[good]))
+    return Change(
+        taught.name,
+        int(good.sum()),
+        int(truth.sum()),
+        false_alarms=(count(then, "flagged", good), count(now, "flagged", good)),
+        caught=(count(then, "flagged", truth), count(now, "flagged", truth)),
+        strayed=(count(then, "strayed", every), count(now, "strayed", every)),
+        shift=shift,
+        auroc=(_auroc(then, truth), _auroc(now, truth)),
+        pictures=tuple(contents),
+        scores=(None if then is None else tuple(then.scaled.tolist()), tuple(now.scaled.tolist())),
+    )
+
+
+def _auroc(outcome: Outcome | None, truth: np.ndarray) -> float | None:
+    if outcome is None or not truth.any() or truth.all():
+        return None
+    bad, good = outcome.scores[truth][:, None], outcome.scores[~truth]
+    return float(((bad > good) + 0.5 * (bad == good)).mean())
+
+
+def worse_lines(changes: Iterable[Change]) -> list[str]:
+    """A line for each product that has got worse."""
+    lines = []
+    for change in changes:
+        for what, (before, after), sign in (
+            ("false alarms among its good check pictures", change.false_alarms, 1),
+            ("confirmed defects that are caught", change.caught, -1),
+            ("check pictures taken for another product or none", (change.strayed[0] or 0, change.strayed[1]), 1),
+        ):
+            if before is not None and sign * (after - before) > 0:
+                lines.append(f"{change.product}: {what}: {before} before, {after} after")
+    return lines
