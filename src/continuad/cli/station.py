@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from continuad.cli.console import Bars, out_console, say
+from continuad.cli.console import Bars, out_console, print_place, say
 from continuad.cli.inspection import AsJson, Database, MaxPixels, Where, inspect, open_station
 from continuad.data.decode import MAX_PIXELS
 from continuad.errors import ContinuadError
@@ -278,6 +278,8 @@ def _changed(station: Station, text: str, as_json: bool, taught: Taught | None =
             alarms += f", {caught[1]} of {change['defective']} confirmed defects caught"
             alarms += "" if caught[0] is None else f" ({caught[0]} before)"
         say(f"  {change['product']}: {alarms}", out_console)
+    if "page" in last["report"]:
+        print_place("  before and after", last["report"]["page"])
 
 
 def _rate(rate: float) -> str:

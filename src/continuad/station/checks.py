@@ -47,7 +47,7 @@ class Checks:
             Image.fromarray(images[place].permute(1, 2, 0).numpy()).save(out, "png")
             whole = out.getvalue()
             spent += len(whole)
-            if kind == GOOD and spent > BUDGET[kind]:
+            if kind == GOOD and spent > BUDGET[kind] and spent > len(whole):  # one at least is kept
                 break
             self._keep(origin, whole, kind)
         if kind == DEFECTIVE and spent > BUDGET[kind]:
@@ -63,6 +63,11 @@ class Checks:
         """Names (N,) of check pictures by their content, good ones first, and bool (N,) which are defective."""
         good, defective = (self._contents(origin, kind) for kind in (GOOD, DEFECTIVE))
         return [*good, *defective], np.repeat([False, True], [len(good), len(defective)])
+
+    def origins(self) -> set[str]:
+        """All that have check pictures."""
+        with self.engine.connect() as connection:
+            return set(connection.scalars(sa.select(check_pictures.c.origin).distinct()))
 
     def image(self, origin: str, content: str) -> Tensor:
         """A working image (3, H, W) uint8.
@@ -111,8 +116,7 @@ class Checks:
         with self.engine.begin() as connection:
             origins = set(connection.scalars(sa.select(members.c.record["origin"].as_string()).distinct()))
             blobs = set(connection.scalars(sa.select(members.c.blob).distinct()))
-            for origin in set(connection.scalars(sa.select(check_pictures.c.origin).distinct())) - origins:
-                self.forget(connection, origin)
+            connection.execute(check_pictures.delete().where(check_pictures.c.origin.not_in(origins)))
             kept = connection.execute(sa.select(check_pictures.c.origin, check_pictures.c.content)).all()
             contents = {content for _, content in kept}
             known = connection.execute(sa.select(measured.c.content, measured.c.by)).all()

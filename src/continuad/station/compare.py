@@ -53,12 +53,12 @@ class NotPromoted(ContinuadError):
     """A change would make a product worse; nothing was changed.
 
     Attributes:
-        changes: of the products that would.
+        changes: of the products that would. page: the report before and after.
     """
 
-    def __init__(self, verb: str, product: str, changes: Sequence[Change]):
+    def __init__(self, verb: str, product: str, changes: Sequence[Change], page: str = ""):
         self.changes = changes
-        lines = "\n  ".join(worse_lines(changes))
+        lines = "\n  ".join([*worse_lines(changes), *([f"pictures: {page}"] if page else [])])
         super().__init__(
             f"{verb} {product} is not put in service, because a product would get worse:\n  {lines}\n"
             "Use --force to do it all the same"

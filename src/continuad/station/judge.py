@@ -235,15 +235,17 @@ def _verdict(shot: Shot, taught: Taught, found: Prediction, place: int, about: d
     return Inspection(
         *(shot.name, shot.content, taught.name, verdict, score, thresholds.image, taught.confidence(score)),
         map=whole,
-        mask=_mask(whole, thresholds) if verdict == DEFECTIVE else np.zeros(whole.shape, bool),
+        mask=mask_of(whole, thresholds) if verdict == DEFECTIVE else np.zeros(whole.shape, bool),
         rgb=shot.by_bits[view.bits],
         **about,
     )
 
 
-def _mask(whole: np.ndarray, thresholds: Thresholds) -> np.ndarray:
-    """Where a defective picture is so: above the pixel threshold, or, where a threshold that was set by hand calls a
-    picture defective without any such pixel, within half of its peak."""
+def mask_of(whole: np.ndarray, thresholds: Thresholds) -> np.ndarray:
+    """(H, W) bool, where a defective picture is so: above the pixel threshold.
+
+    Where a threshold set by hand calls a picture defective that has no such pixel, it is what reaches half the peak.
+    """
     highest = float(whole.max())
     if highest > thresholds.pixel:
         return whole > thresholds.pixel

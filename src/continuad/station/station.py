@@ -25,10 +25,11 @@ from continuad.station.geometry import Geometry
 from continuad.station.guards import is_station, outside, refuse_others, to_catch, usable_name
 from continuad.station.judge import DEFECTIVE, GOOD, UNKNOWN, Inspection, Judge
 from continuad.station.log import Log
+from continuad.station.page import Event, Pages, page
 from continuad.station.pictures import Pictures, Unreadable, shot, shots
 from continuad.station.taught import OWN, Record, Taught
 from continuad.station.teach import Progress
-from continuad.station.versions import Versions
+from continuad.station.versions import Versions, now
 from continuad.vision.feature_cache import FeatureStore, remembering
 
 DETECTOR = "patchcore"  # the default: its thresholds keep their promise, and memory is bounded
@@ -56,6 +57,7 @@ class Station:
         self.engine = open_database(folder, database)
         self.versions = Versions(folder, self.engine, self.blobs)
         self.checks = Checks(folder / "checks", self.engine)
+        self.pages = Pages(folder / "reports")
         self.log = Log(self.engine)
         self._judge: Judge | None = None
 
@@ -305,7 +307,7 @@ class Station:
             rest = judge.whole(but=product)
             erase = partial(self.checks.forget, origin=origins[product])
             self._put_in_service("forget", product, rest, {}, None, erase)
-            self.checks.sweep()
+            self._sweep()
 
     def undo(self, to: int | None = None) -> int:
         """Go back to the version before, or to another one; the version then in service.
@@ -322,10 +324,15 @@ class Station:
     def _writing(self, progress: Progress | None = None) -> Iterator[Judge]:
         """The version in service, while no other process changes it; what earlier changes left behind is swept."""
         with self.versions.writing(), remembering(FeatureStore(REMEMBERED)):
-            self.versions.sweep()
-            self.checks.sweep()
+            self._sweep()
             self._judge = None
             yield self._current()
+
+    def _sweep(self) -> None:
+        """Remove what interrupted changes, changes not put in service and forgotten products left on disk."""
+        self.versions.sweep()
+        self.checks.sweep()
+        self.pages.sweep(self.checks.origins())
 
     def _current(self) -> Judge:
         """The version in service, read anew when another one was put in its place."""
@@ -374,9 +381,14 @@ class Station:
         products = [self.versions.written(one) for one in products]
         before = self._current()
         changes = compare(self.checks, before, Judge(products, before.version))
-        report = report | {"changes": [change.plain() for change in changes]}
         worse = [change for change in changes if tolerance is not None and change.worse() > tolerance]
+        report = report | {"changes": [change.plain() for change in changes]}
+        after = next((one for one in products if one.name == product), None)
+        if after is not None and changes:
+            event = Event(verb, product, now(), before.version, not worse)
+            whole = page(event, changes, self.checks, before.products.get(product), after)
+            report["page"] = str(self.pages.keep(event, after.record.origin, whole))
         if worse:
             self.versions.refuse(verb, product, report)
-            raise NotPromoted(verb, product, worse)
+            raise NotPromoted(verb, product, worse, report.get("page", ""))
         self.versions.promote(verb, product, products, report, also)
