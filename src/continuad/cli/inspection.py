@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +18,6 @@ from continuad.data.names import printable
 from continuad.errors import ContinuadError
 
 if TYPE_CHECKING:
-    from continuad.station.judge import Inspection
     from continuad.station.station import Station
 
 Where = Annotated[Path, typer.Argument(metavar="STATION", help="The station's folder.")]
@@ -55,51 +54,46 @@ def inspect(
 
     Example: `continuad inspect line1 today --out heat --csv today.csv`
     """
+    from continuad.station.heat import UNREADABLE, line_of, unreadable_line
+
     made, seen = open_station(station, database), set()
-    _refuse_within(out, pictures)
-    with _table(csv_file) as write:
+    refuse_within(out, pictures)
+    with table(csv_file) as write:
 
         def unreadable(error: UnreadableImage) -> None:
-            seen.add("unreadable")
-            line = {"schema": 1, "file": printable(error.source), "verdict": "unreadable", "reason": error.reason}
+            seen.add(UNREADABLE)
+            line = unreadable_line(error)
             write(line)
-            if as_json:
-                print(json.dumps(line), flush=True)
-            else:
-                say(f"{error.source}: unreadable, {error.reason}", out_console)
+            show(line, as_json)
 
         for found in made.inspect(pictures, product or None, max_pixels=max_pixels, unreadable=unreadable):
             seen.add(found.verdict)
-            line = shown_line(made, found, out)
+            line = line_of(found, out)
             write(line)
-            show(found, line, as_json)
-    raise typer.Exit(next((EXIT[verdict] for verdict in EXIT if verdict in seen), 0))
+            show(line, as_json)
+    raise typer.Exit(exit_code(seen))
 
 
-def shown_line(station: Station, found: Inspection, out: Path | None) -> dict[str, Any]:
-    """What `--json` and `--csv` hold of a verdict; its heat map and mask are written where a folder is given."""
-    from continuad.station.heat import save_pictures
-
-    line = found.plain()
-    if out is not None:
-        scale = station.product(found.product).thresholds()
-        line |= save_pictures(out, found, scale.centre, scale.pixel)
-    return line
+def exit_code(seen: Collection[str]) -> int:
+    """What the verdicts that occurred come to."""
+    return next((EXIT[verdict] for verdict in EXIT if verdict in seen), 0)
 
 
-def show(found: Inspection, line: dict[str, Any], as_json: bool) -> None:
-    """Print a verdict."""
+def show(line: dict[str, Any], as_json: bool) -> None:
+    """Print a verdict, or why there is none."""
     if as_json:
         print(json.dumps(line), flush=True)
-        return
-    say(
-        f"{printable(found.file)}: {found.product} {found.verdict}, score {found.score:.4g} (threshold "
-        f"{found.threshold:.4g}), confidence {found.confidence:.2f}, {found.seconds:.3f} s",
-        out_console,
-    )
+    elif "reason" in line:
+        say(f"{line['file']}: {line['verdict']}, {line['reason']}", out_console)
+    else:
+        say(
+            f"{printable(line['file'])}: {line['product']} {line['verdict']}, score {line['score']:.4g} (threshold "
+            f"{line['threshold']:.4g}), confidence {line['confidence']:.2f}, {line['seconds']:.3f} s",
+            out_console,
+        )
 
 
-def _refuse_within(out: Path | None, pictures: Sequence[Path]) -> None:
+def refuse_within(out: Path | None, pictures: Sequence[Path]) -> None:
     """Heat maps in a folder that is inspected would be inspected themselves the next time."""
     for folder in pictures if out is not None else ():
         if out is not None and folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
@@ -107,13 +101,23 @@ def _refuse_within(out: Path | None, pictures: Sequence[Path]) -> None:
 
 
 @contextmanager
-def _table(path: Path | None) -> Iterator[Any]:
-    """Something that writes a line into a CSV file, or nowhere."""
+def table(path: Path | None, go_on: bool = False) -> Iterator[Any]:
+    """Something that writes a line into a CSV file, or nowhere.
+
+    Args:
+        go_on: lines that are there stay.
+    """
     if path is None:
         yield lambda line: None
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        table = csv.DictWriter(file, CSV, extrasaction="ignore")
-        table.writeheader()
-        yield table.writerow
+    with path.open("a" if go_on else "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = csv.DictWriter(file, CSV, extrasaction="ignore")
+        if not file.tell():
+            rows.writeheader()
+
+        def write(line: dict[str, Any]) -> None:
+            rows.writerow(line)
+            file.flush()
+
+        yield write

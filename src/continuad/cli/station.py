@@ -13,6 +13,7 @@ import typer
 
 from continuad.cli.console import Bars, out_console, print_place, say
 from continuad.cli.inspection import AsJson, Database, MaxPixels, Where, inspect, open_station
+from continuad.cli.watch import watch
 from continuad.data.decode import MAX_PIXELS
 from continuad.errors import ContinuadError
 
@@ -304,4 +305,4 @@ def _region(text: str) -> tuple[float, float, float, float] | None:
     return left, top, right, bottom
 
 
-COMMANDS = (learn, update, inspect, products, history, undo, forget, threshold, feedback, drift)
+COMMANDS = (learn, update, inspect, watch, products, history, undo, forget, threshold, feedback, drift)

@@ -53,17 +53,18 @@ def _engine(folder: Path, url: str | None) -> sa.Engine:
         if is_read_only(folder, url):
             engine = sa.create_engine("sqlite://", creator=lambda: _reading(file), poolclass=sa.NullPool)
         else:
-            engine = sa.create_engine(url or sa.URL.create("sqlite", database=str(file)))
+            place = url or sa.URL.create("sqlite", database=str(file))
+            engine = sa.create_engine(place, pool_pre_ping=url is not None)  # a server may have been restarted
     except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
         raise ContinuadError(f"--database: {error}; {URLS}") from error
     if engine.dialect.name == "sqlite" and not is_read_only(folder, url):
         event.listen(engine, "connect", _durable)
-    place = engine.url.render_as_string(hide_password=True) if url else file
+    named = engine.url.render_as_string(hide_password=True) if url else file
 
     @event.listens_for(engine, "handle_error")
     def _plainly(context: Any) -> None:
         cause = context.original_exception
-        raise ContinuadError(f"{place}: the station's database cannot be used: {str(cause).strip()}") from cause
+        raise ContinuadError(f"{named}: the station's database cannot be used: {str(cause).strip()}") from cause
 
     return engine
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from continuad.data.decode import UnreadableImage
+from continuad.data.names import printable
 from continuad.files import replace_file, safe_name
-from continuad.station.judge import Inspection
+from continuad.station.judge import SCHEMA, Inspection
 
 # Blue up to the threshold, amber above it; lightness rises throughout, so it also reads without colour.
 STOPS = np.array([0.0, 0.49, 0.51, 0.75, 1.0])
 COLOURS = np.array([(13, 27, 42), (63, 113, 150), (217, 116, 31), (249, 177, 60), (255, 243, 184)], float)
 OUTLINE = (235, 40, 125)
+UNREADABLE = "unreadable"  # in the place of a verdict
 
 
 def heat_map(rgb: Image.Image, values: np.ndarray, mask: np.ndarray, centre: float, pixel: float) -> Image.Image:
@@ -36,12 +40,22 @@ def heat_map(rgb: Image.Image, values: np.ndarray, mask: np.ndarray, centre: flo
     return Image.fromarray(mixed)
 
 
-def save_pictures(folder: Path, found: Inspection, centre: float, pixel: float) -> dict[str, str]:
+def save_pictures(folder: Path, found: Inspection) -> dict[str, str]:
     """Write `<name>_heat.png` and `<name>_mask.png`; their paths as `heat_map` and `mask`."""
     name = f"{safe_name(Path(found.file).stem)}-{found.content[:8]}"
-    heat = heat_map(found.rgb, found.map, found.mask, centre, pixel)
+    heat = heat_map(found.rgb, found.map, found.mask, found.scale.centre, found.scale.pixel)
     mask = Image.fromarray(found.mask.astype(np.uint8) * 255)
     paths = {"heat_map": folder / f"{name}_heat.png", "mask": folder / f"{name}_mask.png"}
     for picture, path in zip((heat, mask), paths.values(), strict=True):
         replace_file(path, picture.save)
     return {what: str(path) for what, path in paths.items()}
+
+
+def line_of(found: Inspection, out: Path | None = None) -> dict[str, Any]:
+    """What `--json` and `--csv` hold of a verdict; its heat map and mask are written where a folder is given."""
+    return found.plain() | ({} if out is None else save_pictures(out, found))
+
+
+def unreadable_line(error: UnreadableImage) -> dict[str, Any]:
+    """The same of a picture that cannot be read."""
+    return {"schema": SCHEMA, "file": printable(error.source), "verdict": UNREADABLE, "reason": error.reason}

@@ -48,6 +48,7 @@ class Inspection:
         map: (H, W) float32 anomaly map in the picture's own size. mask: (H, W) bool, where it is defective.
         features: (C,) float32 pooled features.
         rgb: the picture.
+        scale: the product's thresholds, by which the map is coloured.
     """
 
     file: str
@@ -64,6 +65,7 @@ class Inspection:
     mask: np.ndarray = field(repr=False)
     features: np.ndarray = field(repr=False)
     rgb: Image.Image = field(repr=False)
+    scale: Thresholds = field(repr=False)
 
     def plain(self) -> dict[str, Any]:
         """One line of `inspect --json`: values that JSON holds, schema 1."""
@@ -237,6 +239,7 @@ def _verdict(shot: Shot, taught: Taught, found: Prediction, place: int, about: d
         map=whole,
         mask=mask_of(whole, thresholds) if verdict == DEFECTIVE else np.zeros(whole.shape, bool),
         rgb=shot.by_bits[view.bits],
+        scale=thresholds,
         **about,
     )
 

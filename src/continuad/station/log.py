@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ from continuad.station.judge import Inspection, Judge
 from continuad.station.tables import drift, feedback, inspections
 from continuad.station.versions import now
 
+Also = Callable[[sa.Connection, Inspection, int], None]
 COLUMNS = ("content", "product", "verdict", "score", "threshold", "confidence", "seconds", "version")
 
 
@@ -26,18 +27,22 @@ class Log:
     def __init__(self, engine: sa.Engine):
         self.engine = engine
 
-    def note(self, found: Sequence[Inspection], judge: Judge) -> None:
-        """Write verdicts, and let the drift watches of their products see them; all of it or nothing."""
-        with self.engine.begin() as connection:
-            self.write(connection, found, judge)
+    def note(self, found: Sequence[Inspection], judge: Judge, also: Also | None = None) -> None:
+        """Write verdicts, and let the drift watches of their products see them; all of it or nothing.
 
-    def write(self, connection: sa.Connection, found: Sequence[Inspection], judge: Judge) -> list[int]:
-        """As `note`, within a transaction; the numbers of the rows."""
-        numbers = []
-        for one in found:
-            row = {"at": now(), "file": printable(one.file)} | {name: getattr(one, name) for name in COLUMNS}
-            made = connection.execute(inspections.insert().values(**row).returning(inspections.c.id))
-            numbers.append(int(made.scalar_one()))
+        Args:
+            also: done in the same transaction for each verdict and the number of its row.
+        """
+        with self.engine.begin() as connection:
+            for one in found:
+                row = {"at": now(), "file": printable(one.file)} | {name: getattr(one, name) for name in COLUMNS}
+                made = connection.execute(inspections.insert().values(**row).returning(inspections.c.id))
+                number = int(made.scalar_one())
+                if also:
+                    also(connection, one, number)
+            self._follow(connection, found, judge)
+
+    def _follow(self, connection: sa.Connection, found: Sequence[Inspection], judge: Judge) -> None:
         for product in dict.fromkeys(one.product for one in found):
             mine = drift.c.product == product
             before = connection.scalar(sa.select(drift.c.state).where(mine).with_for_update())
@@ -49,7 +54,6 @@ class Log:
                 connection.execute(drift.insert().values(product=product, state=state))
             else:
                 connection.execute(drift.update().where(mine).values(state=state))
-        return numbers
 
     def said(self, product: str, kind: str, content: str) -> None:
         """Write what a person said of a picture."""

@@ -24,7 +24,7 @@ from continuad.station.database import is_read_only, open_database
 from continuad.station.geometry import Geometry
 from continuad.station.guards import is_station, outside, refuse_others, to_catch, usable_name
 from continuad.station.judge import DEFECTIVE, GOOD, UNKNOWN, Inspection, Judge
-from continuad.station.log import Log
+from continuad.station.log import Also, Log
 from continuad.station.page import Event, Pages, page
 from continuad.station.pictures import Pictures, Unreadable, shot, shots
 from continuad.station.taught import OWN, Record, Taught
@@ -121,6 +121,7 @@ class Station:
         max_pixels: int = MAX_PIXELS,
         log: bool = True,
         unreadable: Unreadable | None = None,
+        also: Also | None = None,
     ) -> Iterator[Inspection]:
         """A verdict for each picture, in their order.
 
@@ -129,6 +130,7 @@ class Station:
             product: the one they show, if it is known.
             log: write each verdict into the log of inspections, unless the station can only be read.
             unreadable: called with the reason in the place of a picture that cannot be read; None: it is raised.
+            also: see `Log.note`.
 
         Raises:
             ContinuadError: nothing was taught yet, no such product, or a picture that cannot be read.
@@ -137,7 +139,7 @@ class Station:
         bits = {view.bits for view in judge.views(product)}
         for found in judge.inspect(shots(pictures, bits, max_pixels, unreadable), product):
             if log and not self.read_only:
-                self.log.note(found, judge)
+                self.log.note(found, judge, also)
             yield from found
 
     def history(self) -> list[dict[str, Any]]:

@@ -113,3 +113,27 @@ drift = sa.Table(
     sa.Column("product", sa.String, primary_key=True),
     sa.Column("state", sa.JSON, nullable=False),
 )
+
+watched = sa.Table(
+    "watched",
+    metadata,
+    _number(),
+    _text("at"),
+    _text("file"),
+    _text("key", index=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("modified", sa.BigInteger, nullable=False),
+    sa.Column("inspection", sa.Integer),
+    sa.Column("reason", sa.String),
+)
+"""Files of watched folders that are done: the row of their inspection, or why they cannot be read. `key` is a hash of
+the path, whatever its bytes; `modified` is in nanoseconds. A file that was replaced is another one."""
+
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    _number(),
+    _text("channel", index=True),
+    _text("body"),
+)
+"""Messages that wait to be sent, in their order; `channel` is where to."""

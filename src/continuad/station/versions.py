@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import filelock
@@ -19,6 +20,7 @@ from continuad.station.database import WAIT, is_read_only
 from continuad.station.tables import history, members, versions
 from continuad.station.taught import Taught
 
+WRITING = 0x636F6E74  # PostgreSQL's number of the lock that a writer holds
 _log = logging.getLogger(__name__)
 
 
@@ -128,9 +130,26 @@ class Versions:
                 busy = f"{self.folder}: another process is writing to this station; try again later"
                 raise ContinuadError(busy) from None
         try:
-            yield
+            with self._alone():
+                yield
         finally:
             lock.release()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other machine writes, either: on PostgreSQL by a lock that ends with the connection."""
+        if self.engine.dialect.name != "postgresql":
+            yield
+            return
+        with self.engine.connect() as connection:
+            connection.detach()  # so that leaving ends it
+            deadline = monotonic() + WAIT
+            while not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(WRITING))):
+                if monotonic() > deadline:
+                    raise ContinuadError(f"{self.folder}: another machine is writing to this station; try again later")
+                sleep(0.2)
+            connection.commit()
+            yield
 
 
 def now() -> str:
