@@ -9,7 +9,7 @@ import pytest
 from station_parts import SIZE, SMALL, write
 
 from continuad.station import Station, page
-from continuad.station.compare import NotPromoted
+from continuad.station.compare import Change, NotPromoted
 
 
 def pages(station: Station) -> list[Path]:
@@ -58,3 +58,14 @@ def test_the_oldest_pages_make_room(line: Station, monkeypatch: pytest.MonkeyPat
     kept = [path for path in pages(line) if path.parent.name.startswith("stripes")]
     assert len(kept) == 2
     assert str(kept[-1]) == line.history()[-1]["report"]["page"]
+
+
+def change(before: int, after: int, allowed: int) -> Change:
+    return Change("a", 20, 0, (before, after), (0, 0), (0, 0), None, (None, None), allowed=allowed)
+
+
+def test_false_alarms_that_the_threshold_allows_stop_no_change() -> None:
+    assert change(0, 1, 0).count() == 1
+    assert change(9, 10, 10).count() == 0
+    assert change(9, 12, 10).count() == 2
+    assert change(12, 13, 10).count() == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,6 +25,7 @@ class Change:
             taken for another product or for none. None before the product was taught.
         shift: median change of the good ones' scores, where 1 is from an ordinary surface to the threshold.
         auroc: (before, after) image AUROC, where there are both kinds.
+        allowed: how many false alarms among the good ones the threshold in use promises at most.
         pictures: (N,) names of the check pictures. scores: (before, after) of each, on the scale of `shift`, where 0 is
             an ordinary surface and 1 the threshold of that time.
     """
@@ -36,13 +38,26 @@ class Change:
     strayed: tuple[int | None, int]
     shift: float | None
     auroc: tuple[float | None, float | None]
+    allowed: int = 0
     pictures: tuple[str, ...] = ()
     scores: tuple[tuple[float, ...] | None, tuple[float, ...]] = (None, ())
 
-    def worse(self) -> int:
-        """New false alarms, lost defects and pictures that stray, together; of a new product, those that stray."""
-        pairs = [(1, self.false_alarms), (-1, self.caught), (1, (self.strayed[0] or 0, self.strayed[1]))]
-        return sum(max(0, sign * (after - before)) for sign, (before, after) in pairs if before is not None)
+    def worse(self) -> list[tuple[str, int, int]]:
+        """What has got worse, as text, before and after: false alarms beyond those before and those allowed, defects
+        that are no longer caught, pictures that stray; of a new product, those that stray."""
+        alarms, caught, strayed = self.false_alarms, self.caught, self.strayed
+        found = []
+        if alarms[0] is not None and alarms[1] > max(alarms[0], self.allowed):
+            found.append(("false alarms among its good check pictures", max(alarms[0], self.allowed), alarms[1]))
+        if caught[0] is not None and caught[1] < caught[0]:
+            found.append(("confirmed defects that are caught", caught[0], caught[1]))
+        if strayed[1] > (strayed[0] or 0):
+            found.append(("check pictures taken for another product or none", strayed[0] or 0, strayed[1]))
+        return found
+
+    def count(self) -> int:
+        """How many pictures have got worse."""
+        return sum(abs(after - before) for _, before, after in self.worse())
 
     def plain(self) -> dict[str, Any]:
         """As values that JSON holds, the single pictures left out."""
@@ -110,6 +125,7 @@ def _change(taught: Taught, contents: Sequence[str], truth: np.ndarray, then: Ou
     def count(outcome: Outcome | None, what: str, of: np.ndarray) -> Any:
         return None if outcome is None else int(getattr(outcome, what)[of].sum())
 
+    rate = taught.thresholds().rate
     every, good = np.ones(len(truth), bool), ~truth
     shift = None if then is None or not good.any() else float(np.median(now.scaled[good] - then.scaled[good]))
     return Change(
@@ -121,6 +137,7 @@ def _change(taught: Taught, contents: Sequence[str], truth: np.ndarray, then: Ou
         strayed=(count(then, "strayed", every), count(now, "strayed", every)),
         shift=shift,
         auroc=(_auroc(then, truth), _auroc(now, truth)),
+        allowed=0 if math.isnan(rate) else int(rate * good.sum()),
         pictures=tuple(contents),
         scores=(None if then is None else tuple(then.scaled.tolist()), tuple(now.scaled.tolist())),
     )
@@ -134,14 +151,9 @@ def _auroc(outcome: Outcome | None, truth: np.ndarray) -> float | None:
 
 
 def worse_lines(changes: Iterable[Change]) -> list[str]:
-    """A line for each product that has got worse."""
-    lines = []
-    for change in changes:
-        for what, (before, after), sign in (
-            ("false alarms among its good check pictures", change.false_alarms, 1),
-            ("confirmed defects that are caught", change.caught, -1),
-            ("check pictures taken for another product or none", (change.strayed[0] or 0, change.strayed[1]), 1),
-        ):
-            if before is not None and sign * (after - before) > 0:
-                lines.append(f"{change.product}: {what}: {before} before, {after} after")
-    return lines
+    """A line for everything that has got worse."""
+    return [
+        f"{change.product}: {what}: {before} before, {after} after"
+        for change in changes
+        for what, before, after in change.worse()
+    ]

@@ -383,7 +383,7 @@ class Station:
         products = [self.versions.written(one) for one in products]
         before = self._current()
         changes = compare(self.checks, before, Judge(products, before.version))
-        worse = [change for change in changes if tolerance is not None and change.worse() > tolerance]
+        worse = [change for change in changes if tolerance is not None and change.count() > tolerance]
         report = report | {"changes": [change.plain() for change in changes]}
         after = next((one for one in products if one.name == product), None)
         if after is not None and changes:
