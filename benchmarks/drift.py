@@ -95,9 +95,8 @@ def one(folder: Path, place: Path, runs: int) -> list[dict[str, object]]:
 
 
 def _working(picture: Picture, taught: Taught) -> Picture:
-    """At the size that is learned, so that pixels mean the same for every camera."""
-    height, width = taught.record.geometry.size
-    return picture.resize((width, height), Image.Resampling.BILINEAR)
+    """As it is learned, so that pixels mean the same for every camera."""
+    return Image.fromarray(taught.record.geometry.apply(picture).transpose(1, 2, 0))
 
 
 def _quiet(taught: Taught, plain: list[Inspection], rng: np.random.Generator, runs: int) -> dict[str, object]:

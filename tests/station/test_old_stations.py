@@ -56,3 +56,12 @@ def test_it_is_brought_up_to_date_once_and_a_newer_one_is_refused(old: Path) -> 
         connection.execute(meta.update().where(meta.c.key == "schema").values(value=str(SCHEMA + 1)))
     with pytest.raises(ContinuadError, match="use a newer continuad"):
         Station.open(old)
+
+
+def test_how_it_kept_what_is_usual_is_no_longer_compared_with(old: Path) -> None:
+    station = Station.open(old)
+    list(station.inspect([picture("stripes", 400 + n) for n in range(5)], "stripes"))
+    (stripes, _) = station.drift()
+    assert (stripes["seen"], stripes["look_up"]) == (7, 0.0)
+    station.update("stripes", write(old.parent / "more", "stripes", range(50, 54)), tolerance=None)
+    assert len(station.product("stripes").look.usual) == 4

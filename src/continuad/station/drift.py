@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
 
+from continuad.station.inference import by_rank
 from continuad.station.judge import UNKNOWN, Inspection
 from continuad.station.taught import Taught
 
@@ -21,10 +21,10 @@ MOST = 3.0  # deviations a single picture counts at most: defects come alone, dr
 class Watch:
     """Two cumulative sums of a product's pictures since it was put in service (CUSUM; Page 1954).
 
-    Each picture gives two values that are about standard normal while nothing drifts: `score`, by its rank among the
-    scores of the product's good pictures, and `look`, how far its pooled features lie from the product's mean, against
-    the distances of its good pictures. A sum adds what a value exceeds the slack by, never falls below 0, and raises an
-    alert above `LIMIT`. The slack is `SLACK`, and more the fewer good pictures say what is usual.
+    Each picture gives two values that are about standard normal while nothing drifts, by its rank among the product's
+    good pictures: `score`, and `look`, how far its pooled features lie from the product's mean. A sum adds what a value
+    exceeds the slack by, never falls below 0, and raises an alert above `LIMIT`. The slack is `SLACK`, and more the
+    fewer good pictures say what is usual.
 
     Attributes:
         blob: file of what was learned when the sums began; another one begins them anew.
@@ -40,7 +40,10 @@ class Watch:
     def add(self, taught: Taught, found: Inspection) -> None:
         """Take in a verdict on one of the product's pictures."""
         self.seen += 1
-        values = {"score": _by_rank(taught, found.score), "look": taught.look.unusual(found.features)}
+        values = {
+            "score": by_rank(taught.good_scores().numpy(), found.score),
+            "look": taught.look.unusual(found.features),
+        }
         slack = SLACK + UNSURE / max(1.0, float(taught.look.images)) ** 0.5
         for name, value in values.items():
             total = max(0.0, getattr(self, f"{name}_up") + float(np.clip(value, -MOST, MOST)) - slack)
@@ -59,9 +62,3 @@ def follow(state: dict[str, Any] | None, taught: Taught, found: Inspection) -> W
     if found.verdict != UNKNOWN:
         watch.add(taught, found)
     return watch
-
-
-def _by_rank(taught: Taught, score: float) -> float:
-    good = taught.good_scores().numpy()
-    below = (np.searchsorted(good, score, "left") + np.searchsorted(good, score, "right")) / 2
-    return float(norm.ppf((below + 0.5) / (len(good) + 1)))

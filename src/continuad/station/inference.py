@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.stats import norm
 from torch import Tensor
 
 from continuad.strategies._pooled import FARTHEST, REJECT, reach_of
 
 ALIKE = 0.3  # of the mean feature's length: no picture that differs less is of another product, however alike all are
+USUAL = 1000  # distances of good pictures that are kept
 SHARED = 0.1  # share of the mean variance in every channel's: few pictures do not tell all channels apart
 
 
@@ -33,8 +35,8 @@ class Look(NamedTuple):
         mean, variance: (C,) of pooled features.
         farthest: (N, C) features of the good pictures that lie farthest from the mean.
         images: () how many good pictures there were.
-        usual: (2,) median distance of good pictures, each from what the others look like, and their deviation (1.4826
-            times the median distance from it).
+        usual: (M,) ascending, how far good pictures lie from the mean, each from that of the others; at most `USUAL` of
+            them, and none where an older continuad taught the product.
     """
 
     mean: Tensor
@@ -48,17 +50,15 @@ class Look(NamedTuple):
         """From the pooled features (N, C) of all good pictures."""
         z = features.double()
         moments = z.mean(0).float(), z.var(0, correction=0).float()
-        look = cls(*moments, features, torch.tensor(len(z)), torch.zeros(2))
-        apart = _left_out(z)
-        usual = torch.stack([apart.median(), 1.4826 * (apart - apart.median()).abs().median()]).float()
-        return look._replace(farthest=look._far(features), usual=usual)
+        look = cls(*moments, features, torch.tensor(len(z)), _thinned(_left_out(z).float()))
+        return look._replace(farthest=look._far(features))
 
     def with_more(self, features: Tensor) -> Look:
         """With further good pictures (N, C)."""
         more, n, m = Look.learn(features), float(self.images), len(features)
         share, shift = m / (n + m), more.mean - self.mean
         variance = (1 - share) * self.variance + share * more.variance + share * (1 - share) * shift.square()
-        usual = (1 - share) * self.usual + share * more.usual if m > 1 else self.usual
+        usual = _thinned(torch.cat([self.usual, more.usual])) if m > 1 else self.usual
         look = Look(self.mean + share * shift, variance, self.farthest, self.images + m, usual)
         return look._replace(farthest=look._far(torch.cat([self.farthest, features])))
 
@@ -72,15 +72,28 @@ class Look(NamedTuple):
         return found if found > 0 else torch.tensor(torch.inf)
 
     def unusual(self, features: np.ndarray) -> float:
-        """How many deviations farther from the mean a picture's features (C,) lie than those of good pictures."""
-        median, deviation = self.usual.tolist()
-        return (float(self._apart(torch.from_numpy(features)[None])) - median) / max(deviation, 1e-6 * median, 1e-12)
+        """A picture's place among good ones by how far its features (C,) lie from the mean, as `by_rank`."""
+        return by_rank(self.usual.numpy(), float(self._apart(torch.from_numpy(features)[None])))
 
     def _apart(self, features: Tensor) -> Tensor:
         return ((features - self.mean) / self.deviation()).norm(dim=1)
 
     def _far(self, features: Tensor) -> Tensor:
         return features[self._apart(features).argsort(descending=True)[:FARTHEST]]
+
+
+def by_rank(good: np.ndarray, value: float) -> float:
+    """A value's place among those of good pictures, (N,) ascending, as a standard normal value: 0 in their middle."""
+    if not len(good):
+        return 0.0
+    below = (np.searchsorted(good, value, "left") + np.searchsorted(good, value, "right")) / 2
+    return float(norm.ppf((below + 0.5) / (len(good) + 1)))
+
+
+def _thinned(values: Tensor) -> Tensor:
+    """Some values in ascending order, no more than `USUAL`, evenly by rank."""
+    ordered = values.sort().values
+    return ordered[torch.linspace(0, len(ordered) - 1, min(len(ordered), USUAL)).round().long()]
 
 
 def _deviation(variance: Tensor) -> Tensor:

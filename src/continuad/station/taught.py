@@ -89,6 +89,8 @@ class Taught:
         for key, value in under(tensors, "calibration/").items():
             calibration.kept[key] = value
         look = Look(**under(tensors, "look/"))
+        if look.usual.shape == (2,) and look.images > 2:  # a median and a deviation, as the first stations kept them
+            look = look._replace(usual=look.usual[:0])
         return cls(name, record, blob, under(tensors, "detector/"), calibration, look, tensors["seen"])
 
     def tensors(self) -> dict[str, Tensor]:
