@@ -15,6 +15,7 @@ from continuad.cli.console import Bars, out_console, print_place, say
 from continuad.cli.inspection import AsJson, Database, MaxPixels, Where, inspect, open_station
 from continuad.cli.watch import watch
 from continuad.data.decode import MAX_PIXELS
+from continuad.data.product import IMAGE_SUFFIXES
 from continuad.errors import ContinuadError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def learn(
     image_size: Annotated[int, typer.Option(min=32, help="Side of the working images.")] = 256,
     fit: Annotated[str, typer.Option(help="stretch, pad or crop a picture to the working image.")] = "stretch",
     region: Annotated[
-        str, typer.Option(help="Left, top, right, bottom of what counts, in shares: 0.1,0,0.9,1.", show_default=False)
+        str, typer.Option(help="What counts: left, top, right, bottom in shares (0.1,0,0.9,1), or a mask picture.")
     ] = "",
     tolerance: Tolerance = 0,
     force: Force = False,
@@ -51,9 +52,13 @@ def learn(
 
     Example: `continuad learn line1 parts/bottle`
     """
-    from continuad.station.geometry import Geometry
+    from continuad.station.geometry import Geometry, mask_from
 
-    geometry = Geometry((image_size, image_size), fit, _region(region))  # type: ignore[arg-type]
+    size = (image_size, image_size)
+    if Path(region).suffix.lower() in IMAGE_SUFFIXES:
+        geometry = Geometry(size, fit, mask=mask_from(Path(region)))  # type: ignore[arg-type]
+    else:
+        geometry = Geometry(size, fit, _region(region))  # type: ignore[arg-type]
     options = _options(set_ or [])
     with _made_or_nothing(station, database) as made, Bars() as bars:
         taught = made.learn(
@@ -301,7 +306,9 @@ def _region(text: str) -> tuple[float, float, float, float] | None:
     try:
         left, top, right, bottom = (float(part) for part in text.split(","))
     except ValueError:
-        raise ContinuadError(f"--region {text}: give four shares with commas between, such as 0.1,0,0.9,1") from None
+        raise ContinuadError(
+            f"--region {text}: give four shares with commas between, such as 0.1,0,0.9,1, or a picture"
+        ) from None
     return left, top, right, bottom
 
 

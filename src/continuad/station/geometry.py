@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
+from continuad.data.decode import read_picture
 from continuad.errors import ContinuadError
 
 Fit = Literal["stretch", "pad", "crop"]
 FITS = ("stretch", "pad", "crop")
+MASK = 1024  # pixels of the longer side that a region's mask is kept with
 GREY = (128, 128, 128)  # where there is no picture, or none that counts
 
 
@@ -25,14 +31,16 @@ class Geometry:
             aspect ratio and fills the working image with the picture's middle.
         region: (left, top, right, bottom) in shares of the picture in [0, 1]; what lies outside never counts. None:
             all of it.
+        mask: a region of any form in place of the rectangle, see `mask_from`; empty: none.
 
     Raises:
-        ContinuadError: no such fit, or an empty region.
+        ContinuadError: no such fit, or a region without a pixel of the working image.
     """
 
     size: tuple[int, int] = (256, 256)
     fit: Fit = "stretch"
     region: tuple[float, float, float, float] | None = None
+    mask: str = ""
 
     def __post_init__(self) -> None:
         if self.fit not in FITS:
@@ -43,6 +51,8 @@ class Geometry:
                 raise ContinuadError(
                     f"region {self.region}: give left, top, right, bottom as shares of the picture, such as 0,0,0.5,1"
                 )
+        if not self.counts(self.size).any():
+            raise ContinuadError(f"the region holds no pixel of the working image ({self.size[0]} x {self.size[1]})")
 
     def apply(self, rgb: Image.Image) -> np.ndarray:
         """The working image (3, H, W) uint8 of an RGB picture."""
@@ -80,6 +90,9 @@ class Geometry:
 
     def counts(self, size: tuple[int, int]) -> np.ndarray:
         """(height, width) bool, which pixels of the picture lie inside the region."""
+        if self.mask:
+            scaled = _decoded(self.mask).resize(size[::-1], Image.Resampling.NEAREST)
+            return np.asarray(scaled) > 0
         rows, columns = np.ones(size[0], bool), np.ones(size[1], bool)
         if self.region is not None:
             left, top, right, bottom = self.region
@@ -99,7 +112,7 @@ class Geometry:
         return left, top, left + columns, top + rows
 
     def _without_outside(self, rgb: Image.Image) -> Image.Image:
-        if self.region is None:
+        if self.region is None and not self.mask:
             return rgb
         pixels = np.array(rgb, dtype=np.uint8)
         pixels[~self.counts((rgb.height, rgb.width))] = GREY
@@ -114,4 +127,32 @@ class Geometry:
         """From what `plain` gave."""
         height, width = values["size"]
         region = values.get("region")
-        return cls((height, width), values["fit"], None if region is None else tuple(region))
+        return cls((height, width), values["fit"], None if region is None else tuple(region), values.get("mask", ""))
+
+
+def mask_from(path: Path) -> str:
+    """A region from a picture: what is brighter than half counts. It covers the pictures it is laid over, whatever
+    their size; give it their shape.
+
+    Returns:
+        a black-and-white PNG in base64, at most `MASK` pixels wide and high.
+
+    Raises:
+        ContinuadError: it cannot be read, or marks everything or nothing.
+    """
+    grey = read_picture(path).rgb.convert("L")
+    grey.thumbnail((MASK, MASK), Image.Resampling.BOX)
+    counts = np.asarray(grey) >= 128
+    if counts.all() or not counts.any():
+        what = "everything" if counts.all() else "nothing"
+        raise ContinuadError(
+            f"{path}: {what} in this mask is brighter than half; paint white what counts, black the rest"
+        )
+    out = io.BytesIO()
+    Image.fromarray(counts).save(out, "png")
+    return base64.b64encode(out.getvalue()).decode("ascii")
+
+
+@lru_cache(maxsize=64)
+def _decoded(mask: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(mask))).convert("L")
