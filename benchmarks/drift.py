@@ -3,8 +3,9 @@
     python benchmarks/drift.py FOLDER/hazelnut FOLDER/screw FOLDER/pcb
 
 Of each product's good training pictures a random half is taught (256 pixels, the station's default detector); the
-rest are fresh. (Not every other one: cameras that take two views in turn would be taught one of them.) Fresh pictures are drawn at random, with a change that begins at a known picture, and given to the
-watch one after another. A row per product and change, over `--runs` orders:
+rest are fresh. (Not every other one: cameras that take two views in turn would be taught one of them.) Fresh pictures
+are drawn at random, with a change that begins at a known picture, and given to the watch one after another. A row per
+product and change, over `--runs` orders:
 
 alert        share of runs with an alert within 50 pictures of the beginning
 median, most pictures from the beginning to the alert

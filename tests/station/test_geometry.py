@@ -30,10 +30,11 @@ def test_a_spot_comes_back_to_where_it_was(fit: str, size: tuple[int, int]) -> N
     y, x = size[0] // 2, size[1] // 2
     pixels = np.zeros((*size, 3), np.uint8)
     pixels[max(0, y - size[0] // 16) : y + size[0] // 16 + 1, max(0, x - size[1] // 16) : x + size[1] // 16 + 1] = 255
-    working = geometry.apply(Image.fromarray(pixels)).mean(0)
+    shown = Image.fromarray(pixels)
+    working = geometry.apply(shown).mean(0)
     if fit == "pad":
         working = np.where(working == 128, 0, working)  # where there is no picture
-    back = geometry.back(working.astype(np.float32), size, -1.0)
+    back = geometry.back(working.astype(np.float32), shown, -1.0)
     assert back.shape == size
     rows, columns = np.nonzero(back >= back.max() - 1e-3)
     scales = 64 / size[0], 96 / size[1]

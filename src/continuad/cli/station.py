@@ -42,6 +42,7 @@ def learn(
     region: Annotated[
         str, typer.Option(help="What counts: left, top, right, bottom in shares (0.1,0,0.9,1), or a mask picture.")
     ] = "",
+    align: Annotated[bool, typer.Option("--align", help="Turn and move each part as the first ones lie.")] = False,
     tolerance: Tolerance = 0,
     force: Force = False,
     database: Database = "",
@@ -56,9 +57,9 @@ def learn(
 
     size = (image_size, image_size)
     if Path(region).suffix.lower() in IMAGE_SUFFIXES:
-        geometry = Geometry(size, fit, mask=mask_from(Path(region)))  # type: ignore[arg-type]
+        geometry = Geometry(size, fit, mask=mask_from(Path(region)), align=align)  # type: ignore[arg-type]
     else:
-        geometry = Geometry(size, fit, _region(region))  # type: ignore[arg-type]
+        geometry = Geometry(size, fit, _region(region), align=align)  # type: ignore[arg-type]
     options = _options(set_ or [])
     with _made_or_nothing(station, database) as made, Bars() as bars:
         taught = made.learn(

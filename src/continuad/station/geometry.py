@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from PIL import Image
 
 from continuad.data.decode import read_picture
 from continuad.errors import ContinuadError
+from continuad.station.align import pose_of, put_back, reference_of, straighten
 
 Fit = Literal["stretch", "pad", "crop"]
 FITS = ("stretch", "pad", "crop")
@@ -32,15 +33,19 @@ class Geometry:
         region: (left, top, right, bottom) in shares of the picture in [0, 1]; what lies outside never counts. None:
             all of it.
         mask: a region of any form in place of the rectangle, see `mask_from`; empty: none.
+        align: turn and move the part as the others of its product lie, see `align`; not with a region.
+        reference: how they lie, see `with_reference`; empty before the product is taught.
 
     Raises:
-        ContinuadError: no such fit, or a region without a pixel of the working image.
+        ContinuadError: no such fit, a region without a pixel of the working image, or a region of aligned parts.
     """
 
     size: tuple[int, int] = (256, 256)
     fit: Fit = "stretch"
     region: tuple[float, float, float, float] | None = None
     mask: str = ""
+    align: bool = False
+    reference: str = ""
 
     def __post_init__(self) -> None:
         if self.fit not in FITS:
@@ -51,11 +56,26 @@ class Geometry:
                 raise ContinuadError(
                     f"region {self.region}: give left, top, right, bottom as shares of the picture, such as 0,0,0.5,1"
                 )
+        if self.align and (self.region is not None or self.mask):
+            raise ContinuadError(
+                "--align moves the part, and --region says where in the picture to look: give one of them"
+            )
         if not self.counts(self.size).any():
             raise ContinuadError(f"the region holds no pixel of the working image ({self.size[0]} x {self.size[1]})")
 
+    def with_reference(self, images: np.ndarray) -> Geometry:
+        """The same, knowing how the working images (N, 3, H, W) of a product lie, where they are to be aligned."""
+        return replace(self, reference=reference_of(images)) if self.align else self
+
     def apply(self, rgb: Image.Image) -> np.ndarray:
         """The working image (3, H, W) uint8 of an RGB picture."""
+        return self.aligned(self._fitted(rgb))
+
+    def aligned(self, image: np.ndarray) -> np.ndarray:
+        """A working image (3, H, W) as the product's others lie."""
+        return straighten(image, pose_of(image, self.reference)) if self.reference else image
+
+    def _fitted(self, rgb: Image.Image) -> np.ndarray:
         height, width = self.size
         out = Image.new("RGB", (width, height), GREY)
         box = self._box(rgb.height, rgb.width)
@@ -70,12 +90,14 @@ class Geometry:
             out.paste(shown.resize((right - left, bottom - top), Image.Resampling.BILINEAR), (left, top))
         return np.ascontiguousarray(np.asarray(out, dtype=np.uint8).transpose(2, 0, 1))
 
-    def back(self, values: np.ndarray, size: tuple[int, int], outside: float) -> np.ndarray:
-        """A map (H, W) of the working image in the size (height, width) of the picture, float32.
+    def back(self, values: np.ndarray, rgb: Image.Image, outside: float) -> np.ndarray:
+        """A map (H, W) of the working image in the picture's own pixels, float32.
 
         What the working image does not show, and what lies outside the region, is `outside`.
         """
-        height, width = size
+        size = height, width = rgb.height, rgb.width
+        if self.reference:
+            values = put_back(values, pose_of(self._fitted(rgb), self.reference), outside)
         left, top, right, bottom = self._box(height, width)
         across, down = (right - left) / width, (bottom - top) / height
         corners = (left, top, left + across * width, top + down * height)
@@ -127,7 +149,8 @@ class Geometry:
         """From what `plain` gave."""
         height, width = values["size"]
         region = values.get("region")
-        return cls((height, width), values["fit"], None if region is None else tuple(region), values.get("mask", ""))
+        known = values | {"size": (height, width), "region": None if region is None else tuple(region)}
+        return cls(**known)
 
 
 def mask_from(path: Path) -> str:

@@ -233,12 +233,13 @@ def _verdict(shot: Shot, taught: Taught, found: Prediction, place: int, about: d
     verdict = DEFECTIVE if score > thresholds.image else GOOD
     if nearest and nearest[0].distance > 1:
         verdict = UNKNOWN
-    whole = view.geometry.back(found.map[place].numpy(), shot.size, thresholds.centre)
+    rgb = shot.by_bits[view.bits]
+    whole = view.geometry.back(found.map[place].numpy(), rgb, thresholds.centre)
     return Inspection(
         *(shot.name, shot.content, taught.name, verdict, score, thresholds.image, taught.confidence(score)),
         map=whole,
         mask=mask_of(whole, thresholds) if verdict == DEFECTIVE else np.zeros(whole.shape, bool),
-        rgb=shot.by_bits[view.bits],
+        rgb=rgb,
         scale=thresholds,
         **about,
     )

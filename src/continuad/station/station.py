@@ -197,6 +197,8 @@ class Station:
                     "another --name"
                 )
             good = teach.read_good(folder, geometry, None, max_pixels, progress)
+            geometry = geometry.with_reference(good.images)
+            good = good.aligned(geometry)
             options = OPTIONS.get(detector, {}) | (options or {})
             record = Record(detector, options, geometry, good.bits, len(good.images), f"{name} {uuid.uuid4().hex[:8]}")
             taught = teach.learn(name, good, record, progress)

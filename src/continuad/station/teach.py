@@ -58,6 +58,12 @@ class Good:
         new = (~torch.isin(self.owners(), seen)).nonzero().flatten().tolist()
         return Good(self.images[new], tuple(self.paths[i] for i in new), self.bits, self.notes)
 
+    def aligned(self, geometry: Geometry) -> Good:
+        """The same pictures as `geometry` aligns them, read before there was a reference."""
+        if not geometry.reference:
+            return self
+        return replace(self, images=np.stack([geometry.aligned(image) for image in self.images]))
+
     def owners(self) -> Tensor:
         """(N,) int64, see `owners_of`."""
         return torch.cat([owners_of(batch.image) for batch in in_order(self._set(), 64)])
