@@ -126,9 +126,10 @@ def measure(asked: argparse.Namespace, path: Path) -> None:
 
 def report(rows: pd.DataFrame, into: Path) -> None:
     """Write the tables and draw the figure."""
-    rows = rows.assign(within=rows["realised"] <= upper(rows))
+    low, high = band(rows)
+    rows = rows.assign(above=rows["realised"] > high, below=rows["realised"] < low)
     every = ["thresholds_from", "detector", "rate"]
-    what = {"promised": "mean", "realised": "mean", "within": "mean", "realised_test": "mean"}
+    what = {"promised": "mean", "realised": "mean", "above": "mean", "below": "mean", "realised_test": "mean"}
     table = rows.groupby([*every, "product"], sort=False).agg(what)
     means = table.groupby(every, sort=False).mean()
     for name, one in (("means", means), ("products", table)):
@@ -137,13 +138,15 @@ def report(rows: pd.DataFrame, into: Path) -> None:
     draw(rows).savefig(into / "guarantee.svg", bbox_inches="tight")
 
 
-def upper(rows: pd.DataFrame) -> np.ndarray:
-    """The share of fresh images that realised false alarms exceed in at most one split of twenty, if calibrated and
-    fresh images are alike: the k-th of n scores is exceeded by Beta-binomial(m; n + 1 - k, k) of m fresh ones."""
+def band(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The shares of fresh images between which realised false alarms lie in nine splits of ten at least, if calibrated
+    and fresh images are alike: the k-th of n scores is exceeded by Beta-binomial(m; n + 1 - k, k) of m fresh ones. At
+    most one split of twenty lies above, and one below."""
     n, m = rows["images"].to_numpy(), rows["fresh"].to_numpy()
     n = np.where(rows["thresholds_from"] == "val", np.maximum(1, np.round(n * 0.1)), n)
     k = np.array([conformal_place(int(count), rate) for count, rate in zip(n, rows["rate"], strict=True)])
-    return np.asarray(betabinom.ppf(0.95, m, n + 1 - k, k) / m)
+    low, high = (betabinom.ppf(share, m, n + 1 - k, k) / m for share in (0.05, 0.95))
+    return np.asarray(low), np.asarray(high)
 
 
 def draw(rows: pd.DataFrame) -> Figure:

@@ -15,6 +15,7 @@ from toys import images_of, ready, stream
 from continuad.detectors.patchcore import PatchCore
 from continuad.errors import ContinuadError
 from continuad.memory import neighbours
+from continuad.memory.coreset import covering_radius
 from continuad.metrics.image import image_metrics
 from continuad.models.store import load_model, save_model
 from continuad.strategies.accumulate import Accumulate
@@ -71,6 +72,34 @@ def test_accumulate_keeps_equal_shares_that_are_coresets() -> None:
     assert torch.equal(both.stats["bank"], torch.cat([first.stats["bank"], second.stats["bank"]]))
     with pytest.raises(ContinuadError, match="fewer than the 2 tasks"):
         learn(small(bank=1, neighbours=1), TRAIN, OTHER, policy="accumulate")
+
+
+def test_merged_banks_are_a_coreset_of_both_and_lie_no_farther_than_both_steps_together() -> None:
+    first, second = learn(small(), TRAIN), learn(small(), OTHER)
+    far = [float(one.covering(images).max()) for one, images in ((first, TRAIN), (second, OTHER))]
+    both = torch.cat([first.stats["bank"], second.stats["bank"]])
+    merged = learn(small(), TRAIN)
+    merged.merge(second.learned())
+    bank = merged.stats["bank"]
+    assert len(bank) == len(merged.stats["owners"]) == merged.stats["shares"].sum() == 50
+    assert bool((bank[:, None] == both).all(2).any(1).all()), "vectors of both, and no others"
+    step = covering_radius(both, bank)
+    assert float(merged.covering(TRAIN).max()) <= far[0] + step + 0.1
+    assert float(merged.covering(OTHER).max()) <= far[1] + step + 0.1
+
+
+def test_many_small_portions_do_not_crowd_out_a_large_one() -> None:
+    """In equal shares, ten portions of one image would leave the first a tenth of the bank."""
+    merged, shares = learn(small(), TRAIN), learn(small(), TRAIN, *OTHER.split(1), policy="accumulate")
+    for image in OTHER.split(1):
+        merged.merge(learn(small(), image).learned())
+    assert merged.covering(TRAIN).mean() < 0.9 * shares.covering(TRAIN).mean()
+
+
+def test_merged_banks_that_are_shares_of_the_patches_grow() -> None:
+    merged = learn(small(bank="10%"), TRAIN)
+    merged.merge(learn(small(bank="10%"), OTHER).learned())
+    assert len(merged.stats["bank"]) == 128 + 38
 
 
 def test_a_share_in_percent_grows_with_the_tasks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -105,6 +106,15 @@ def test_an_update_adds_pictures_and_only_those_that_are_new(line: Station, part
     assert after.blob != before.blob
     with pytest.raises(ContinuadError, match="all of these pictures were learned before"):
         line.update("stripes", parts / "more" / "stripes")
+
+
+def test_a_change_says_what_is_promised_of_what_was_learned_before(line: Station, parts: Path, tmp_path: Path) -> None:
+    line.update("stripes", parts / "more" / "stripes", tolerance=None)
+    said = line.history()[-1]["report"]["promise"]
+    assert re.fullmatch(r"bounded: farthest patch of a good check picture from the bank \d\S* → \d\S*", said), said
+    exact = Station.open(tmp_path / "exact", create=True)
+    exact.learn(parts / "stripes", detector="padim", options={"channels": 12}, geometry=SIZE)
+    assert exact.history()[-1]["report"]["promise"] == "exact: portions equal one go"
 
 
 def test_portions_equal_one_go_for_padim(tmp_path: Path, parts: Path) -> None:

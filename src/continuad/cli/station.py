@@ -285,6 +285,8 @@ def _changed(station: Station, text: str, as_json: bool, taught: Taught | None =
             alarms += f", {caught[1]} of {change['defective']} confirmed defects caught"
             alarms += "" if caught[0] is None else f" ({caught[0]} before)"
         say(f"  {change['product']}: {alarms}", out_console)
+    if "promise" in last["report"]:
+        say(f"  {last['report']['promise']}", out_console)
     if "page" in last["report"]:
         print_place("  before and after", last["report"]["page"])
 

@@ -243,6 +243,18 @@ class AcceptsGood(Protocol):
 
 
 @runtime_checkable
+class Merges(Protocol):
+    """A detector with a bank of bounded size, that takes in the bank of another of its kind, and can say how well its
+    bank stands for images."""
+
+    def merge(self, state: dict[str, Tensor]) -> None:
+        """Take in what another one has learned (its `learned()`) about the same product."""
+
+    def covering(self, images: Tensor) -> Tensor:
+        """(B,) the largest distance of a patch of each image from the bank."""
+
+
+@runtime_checkable
 class HasMoments(Protocol):
     """A detector whose state is means and covariances, so that an average over tasks has a meaning."""
 

@@ -124,6 +124,27 @@ class PatchCore(FeatureStatistics):
             self.stats[name] = with_share(self.stats[name], known, shares, column[chosen])
         self.stats["shares"] = torch.tensor(shares)
 
+    @torch.no_grad()
+    def merge(self, state: dict[str, Tensor]) -> None:
+        """Join another bank to this one, and choose the coreset of both where the budget is fixed.
+
+        A coreset of coresets: a patch of either lies no farther from the new bank than its bank was from it and the
+        new one from that bank. Where the bank is a share of the patches, it grows.
+        """
+        bank, owners = (torch.cat([self.stats[name], state[f"stats.{name}"]]) for name in ("bank", "owners"))
+        if self.percent is None and len(bank) > self.vectors:
+            chosen = greedy_coreset(self._projected(bank), self.vectors, self.seed)
+            bank, owners = bank[chosen], owners[chosen]
+        self.stats["bank"], self.stats["owners"] = bank, owners
+        self.stats["shares"] = torch.tensor([len(bank)])
+
+    @torch.no_grad()
+    def covering(self, images: Tensor) -> Tensor:
+        """(B,) the largest distance of a patch of each image from the bank."""
+        patches = self.patches(self.embed(images))
+        distances, _ = nearest(patches.flatten(0, 2), self.stats["bank"])
+        return distances.view(len(patches), -1).amax(1)
+
     def _shares(self, available: list[int]) -> list[int]:
         """How many vectors each part keeps of those it has."""
         if self.percent is not None:

@@ -64,6 +64,11 @@ class Checks:
         good, defective = (self._contents(origin, kind) for kind in (GOOD, DEFECTIVE))
         return [*good, *defective], np.repeat([False, True], [len(good), len(defective)])
 
+    def good(self, origin: str) -> Tensor:
+        """The good check pictures (N, 3, H, W)."""
+        images = [self.image(origin, content) for content in self._contents(origin, GOOD)]
+        return torch.stack(images) if images else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
+
     def origins(self) -> set[str]:
         """All that have check pictures."""
         with self.engine.connect() as connection:

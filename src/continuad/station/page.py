@@ -84,6 +84,7 @@ def page(event: Event, changes: Sequence[Change], checks: Checks, before: Taught
         **vars(event) | {"at": f"{event.at[:16].replace('T', ' ')} UTC"},
         worse=worse_lines(changes),
         changes=changes,
+        moved=[one for one in changes if one.product == event.product or one.scores[0] != one.scores[1]],
         shown=[] if own is None else _moved(own, checks, before, after),
         pair=_pair,
         drawing=_drawing,

@@ -27,7 +27,7 @@ from continuad.station.judge import DEFECTIVE, GOOD, UNKNOWN, Inspection, Judge
 from continuad.station.log import Also, Log
 from continuad.station.page import Event, Pages, page
 from continuad.station.pictures import Pictures, Unreadable, shot, shots
-from continuad.station.taught import OWN, Record, Taught
+from continuad.station.taught import OWN, Record, Taught, refuse_code
 from continuad.station.teach import Progress
 from continuad.station.versions import Versions, now
 from continuad.vision.feature_cache import FeatureStore, remembering
@@ -183,8 +183,7 @@ class Station:
             progress: called with (what, done, total).
 
         Raises:
-            ContinuadError: a product of that name is there, the name cannot be used, or `check-data` has something
-                against the folder.
+            ContinuadError: the name is taken or cannot be used, or `check-data` has something against the folder.
             NotPromoted: an earlier product would get worse.
         """
         folder, geometry = outside(folder, self.folder), geometry or Geometry()
@@ -196,6 +195,7 @@ class Station:
                     f"there is a product '{name}' already; add pictures to it with `continuad update`, or give "
                     "another --name"
                 )
+            refuse_code(detector, options or {})
             good = teach.read_good(folder, geometry, None, max_pixels, progress)
             geometry = geometry.with_reference(good.images)
             good = good.aligned(geometry)
@@ -203,7 +203,8 @@ class Station:
             record = Record(detector, options, geometry, good.bits, len(good.images), f"{name} {uuid.uuid4().hex[:8]}")
             taught = teach.learn(name, good, record, progress)
             self.checks.add(record.origin, torch.from_numpy(good.images), GOOD)
-            return self._promote("learn", taught, {"notes": list(good.notes)}, tolerance)
+            report = {"promise": teach.promise(None, taught, self.checks.good(record.origin))}
+            return self._promote("learn", taught, report, tolerance)
 
     def update(
         self,
@@ -220,8 +221,7 @@ class Station:
             tolerance: see `_put_in_service`; None also allows pictures that show another product.
 
         Raises:
-            ContinuadError: no such product, one that cannot be updated, a folder that `check-data` refuses, or one of
-                which most pictures show another product or none.
+            ContinuadError: no such product, a folder that `check-data` refuses, or one that mostly shows other things.
             NotPromoted: a product would get worse.
         """
         folder = outside(folder, self.folder)
@@ -233,7 +233,8 @@ class Station:
             if tolerance is not None:
                 refuse_others(judge, known, good)
             taught = teach.update(known, good, progress)
-            return self._promote("update", taught, {"notes": list(good.notes)}, tolerance)
+            report = {"promise": teach.promise(known, taught, self.checks.good(record.origin))}
+            return self._promote("update", taught, report, tolerance)
 
     def feedback(
         self,
@@ -299,7 +300,7 @@ class Station:
     def forget(self, product: str) -> None:
         """Take a product out of service and erase its check pictures. The others answer as before, bit for bit.
 
-        What it had learned, which holds no pixel, stays on disk for `undo`.
+        What it had learned stays on disk for `undo`, unless that holds pictures, as what trained detectors keep does.
 
         Raises:
             ContinuadError: no such product, or another one is damaged.
@@ -334,9 +335,10 @@ class Station:
 
     def _sweep(self) -> None:
         """Remove what interrupted changes, changes not put in service and forgotten products left on disk."""
-        self.versions.sweep()
         self.checks.sweep()
-        self.pages.sweep(self.checks.origins())
+        shown = self.checks.origins()
+        self.versions.sweep(shown)
+        self.pages.sweep(shown)
 
     def _current(self) -> Judge:
         """The version in service, read anew when another one was put in its place."""

@@ -15,7 +15,7 @@ from continuad.core.calibration import Calibration
 from continuad.core.detector import Detector
 from continuad.core.thresholds import Thresholds
 from continuad.models.registry import make_detector
-from continuad.station.blobs import prefixed, under
+from continuad.station.blobs import Damaged, prefixed, under
 from continuad.station.geometry import Geometry
 from continuad.station.inference import Look
 from continuad.strategies._snapshots import light_view
@@ -33,6 +33,7 @@ class Record:
         bits: white level of its pictures above 8 bits; None if they were not decoded alike.
         images: good pictures learned.
         origin: what was taught at one time and changed since has one; a product taught anew has another.
+        pictures: its file holds exemplars, which are pictures.
         false_alarms: rate that its threshold asks for; value: a threshold that was given in its place.
     """
 
@@ -42,6 +43,7 @@ class Record:
     bits: int | None
     images: int
     origin: str
+    pictures: bool = False
     false_alarms: float = 0.01
     value: float | None = None
 
@@ -51,7 +53,12 @@ class Record:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Record:
-        """From what `plain` gave."""
+        """From what `plain` gave.
+
+        Raises:
+            Damaged: it names a class from outside the package, or asks for a download: what a file names is data.
+        """
+        refuse_code(values["detector"], values["options"])
         return cls(**{**values, "geometry": Geometry.of(values["geometry"])})
 
     def make(self) -> Detector:
@@ -71,6 +78,7 @@ class Taught:
         name: the product's. record: see there. blob: name of the file that holds its tensors.
         state: what its detector has learned. calibration: scores of its good pictures. look: what it looks like.
         seen: (N,) int64 `owners_of` the pictures that were learned.
+        exemplars: pictures that a trained detector is taught again with every update, see `memory.replay.Memory`.
     """
 
     name: str
@@ -80,6 +88,7 @@ class Taught:
     calibration: Calibration
     look: Look
     seen: Tensor
+    exemplars: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _made: list[Detector] = field(default_factory=list, repr=False, compare=False)
 
     @classmethod
@@ -91,7 +100,8 @@ class Taught:
         look = Look(**under(tensors, "look/"))
         if look.usual.shape == (2,) and look.images > 2:  # a median and a deviation, as the first stations kept them
             look = look._replace(usual=look.usual[:0])
-        return cls(name, record, blob, under(tensors, "detector/"), calibration, look, tensors["seen"])
+        parts = under(tensors, "detector/"), calibration, look, tensors["seen"], under(tensors, "exemplars/")
+        return cls(name, record, blob, *parts)
 
     def tensors(self) -> dict[str, Tensor]:
         """What its file holds."""
@@ -100,6 +110,7 @@ class Taught:
             prefixed("detector/", self.state)
             | prefixed("calibration/", kept)
             | prefixed("look/", self.look._asdict())
+            | prefixed("exemplars/", self.exemplars)
             | {"seen": self.seen}
         )
 
@@ -126,6 +137,20 @@ class Taught:
     def with_record(self, **changes: Any) -> Taught:
         """The same product with another record."""
         return replace(self, record=replace(self.record, **changes), _made=self._made)
+
+
+def refuse_code(detector: str, options: Mapping[str, Any]) -> None:
+    """A station takes continuad's own detectors, and fetches nothing.
+
+    Raises:
+        Damaged: something else is asked for.
+    """
+    if ":" in detector:
+        raise Damaged(
+            f"a station takes continuad's own detectors, and {detector} is none of them; see `continuad list`"
+        )
+    if options.get("download"):
+        raise Damaged("a station fetches nothing; give the file of the weights with --set weights_file=FILE")
 
 
 @lru_cache(maxsize=8)

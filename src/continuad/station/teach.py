@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from continuad.core.batches import in_order
 from continuad.core.calibration import ALL, Calibration
-from continuad.core.detector import AcceptsGood, owners_of
+from continuad.core.detector import AcceptsGood, Detector, HasMoments, Merges, ask, owners_of
+from continuad.core.strategy import Strategy
 from continuad.core.thresholds import FalseAlarmRate
 from continuad.core.types import ImageSet, LearnedTask, Task
 from continuad.data.audit import audit
@@ -26,9 +28,12 @@ from continuad.station.geometry import Geometry
 from continuad.station.inference import Look
 from continuad.station.taught import OWN, Record, Taught
 from continuad.strategies._pooled import pooled
+from continuad.strategies._replay import WithExemplars
 from continuad.vision.backbones import DEFAULT, Backbone, load_backbone
 
 Progress = Callable[[str, int, int], None]
+SILENT = FalseAlarmRate(0.0)  # what a portion alone could promise is no matter
+REPLAY = "replay:2MB:coding=webp"  # what a detector that learns by gradient keeps of a product's pictures
 LOOK_STRIDES = (8, 16)  # PatchCore's, so that one pass serves both
 
 
@@ -109,41 +114,90 @@ def learn(name: str, good: Good, record: Record, progress: Progress | None = Non
     Raises:
         ContinuadError: learning diverges, or the detector refuses its options.
     """
-    strategy = make_strategy("naive", record.make())
+    strategy = _strategy(record.make())
     strategy.learn(good.task(name, OWN), _say(name, progress))
     look = Look.learn(look_features(torch.from_numpy(good.images)))
-    kept = strategy.calibration
-    return Taught(name, record, "", strategy.detector.learned(), kept, look, good.owners())
+    kept, exemplars = strategy.calibration, _exemplars(strategy)
+    record = replace(record, pictures=bool(exemplars))
+    return Taught(name, record, "", strategy.detector.learned(), kept, look, good.owners(), exemplars)
 
 
 def update(known: Taught, good: Good, progress: Progress | None = None) -> Taught:
     """Teach a product further good pictures, without those it was taught before.
 
-    What statistics add up is exact (PaDiM: portions equal one go) or a bank that grows by the new pictures' share
-    (PatchCore, SPADE). Scores of earlier pictures keep their part in the threshold as they were measured; where more is
-    known, they would only be lower.
+    What statistics add up is exact (PaDiM: portions equal one go) or a bank under its budget (PatchCore, SPADE). Scores
+    of earlier pictures keep their part in the threshold as they were measured; where more is known, they would only be
+    lower. A detector that learns by gradient learns the new pictures beside its exemplars of the earlier ones.
 
     Raises:
-        ContinuadError: the detector learns by gradient, or every picture was learned before.
+        ContinuadError: every picture was learned before.
     """
     new, detector = good.without(known.seen), known.record.make()
-    if detector.learns_by != "statistics":
-        raise ContinuadError(
-            f"{known.name} was taught with {known.record.detector}, which cannot be updated without its earlier "
-            "pictures; teach it anew under another name, from all of them"
-        )
     if not len(new.images):
         raise ContinuadError(f"{known.name}: all of these pictures were learned before; nothing to update")
     detector.restore(known.state)
-    strategy = make_strategy("accumulate", detector)
-    strategy.calibration.rule = FalseAlarmRate(0.0)  # what the portion alone could promise is no matter
-    strategy.tasks = [LearnedTask(OWN, known.name, known.record.bits)]
-    strategy.learn(new.task(f"{known.name}, further", OWN + 1), _say(known.name, progress))
+    if isinstance(detector, Merges):
+        calibration, number, exemplars = _merged(detector, known, new, progress), OWN + 1, {}
+    else:
+        strategy = _further(detector, known)
+        number = strategy.tasks[-1].index + 1
+        strategy.learn(new.task(f"{known.name} {number}", number), _say(known.name, progress))
+        calibration, exemplars = strategy.calibration, _exemplars(strategy)
     look = known.look.with_more(look_features(torch.from_numpy(new.images)))
     record = replace(known.record, images=known.record.images + len(new.images))
-    calibration = _joined(known.calibration, strategy.calibration)
+    kept = _alone(calibration) if exemplars else _joined(known.calibration, calibration, number)
     seen = torch.cat([known.seen, new.owners()])
-    return Taught(known.name, record, "", strategy.detector.learned(), calibration, look, seen)
+    return Taught(known.name, record, "", detector.learned(), kept, look, seen, exemplars)
+
+
+def _further(detector: Detector, known: Taught) -> Strategy:
+    """What teaches a restored detector a further portion."""
+    strategy, portions = _strategy(detector), [OWN]
+    strategy.calibration.rule = SILENT
+    if known.exemplars and isinstance(strategy, WithExemplars):
+        strategy.memory.load_state_dict(known.exemplars)
+        portions = strategy.memory.known()
+    strategy.tasks = [LearnedTask(portion, f"{known.name} {portion}", known.record.bits) for portion in portions]
+    return strategy
+
+
+def _merged(detector: Any, known: Taught, new: Good, progress: Progress | None) -> Calibration:
+    """Join a portion's bank to a product's; scores of the portion by both, each picture as if it were not learned."""
+    alone = make_strategy("naive", known.record.make())
+    alone.calibration.rule = SILENT
+    alone.learn(new.task(f"{known.name} 1", OWN + 1), _say(known.name, progress))
+    detector.merge(alone.detector.learned())
+    found = Calibration(known.calibration.rule)
+    images = torch.from_numpy(new.images)
+    found.learn({OWN + 1: (ask(detector, part, out_of_fold=True) for part in images.split(detector.batch_size))})
+    return found
+
+
+def _strategy(detector: Detector) -> Strategy:
+    """What teaches: statistics add up, and gradients need pictures of before."""
+    return make_strategy("accumulate" if detector.learns_by == "statistics" else REPLAY, detector)
+
+
+def _exemplars(strategy: Strategy) -> dict[str, Tensor]:
+    return dict(strategy.memory.state_dict()) if isinstance(strategy, WithExemplars) else {}
+
+
+def promise(before: Taught | None, after: Taught, images: Tensor) -> str:
+    """What a portion does to what was learned before, in a sentence.
+
+    Args:
+        images: some good working images (N, 3, H, W) of the product.
+    """
+    detector = after.detector()
+    if detector.learns_by == "gradient":
+        return f"trained, beside {len(after.exemplars.get('store.task', ()))} exemplars of its pictures"
+    if isinstance(detector, HasMoments):
+        return "exact: portions equal one go"
+    if not isinstance(detector, Merges) or not len(images):
+        return "bounded: what is kept stays within its size"
+    banks: list[Any] = [one.detector() for one in (before, after) if one is not None]
+    radii = [max(float(bank.covering(part).max()) for part in images.split(16)) for bank in banks]
+    return "bounded: farthest patch of a good check picture from the bank " + " → ".join(f"{one:.3g}" for one in radii)
 
 
 def accept(known: Taught, image: Tensor) -> Taught:
@@ -164,16 +218,25 @@ def accept(known: Taught, image: Tensor) -> Taught:
     return Taught(known.name, record, "", detector.learned(), known.calibration, look, seen)
 
 
-def _joined(old: Calibration, new: Calibration) -> Calibration:
+def _joined(old: Calibration, new: Calibration, number: int) -> Calibration:
     """Thresholds from the scores of both: of a product, and of its further pictures."""
-    first, second = (part.kept[f"{number}/images"] for part, number in ((old, OWN), (new, OWN + 1)))
+    first, second = (part.kept[f"{task}/images"] for part, task in ((old, OWN), (new, number)))
     share = len(second) / (len(first) + len(second))
-    found = Calibration(old.rule)
-    scores = torch.cat([first, second]).sort().values
-    both = (1 - share) * old.kept[str(OWN)] + share * new.kept[str(OWN + 1)]
-    both[2] = found.rule.image(scores.numpy(), found.rule.rate)[0]
+    both = (1 - share) * old.kept[str(OWN)] + share * new.kept[str(number)]
+    return _for_all(both, torch.cat([first, second]).sort().values, old)
+
+
+def _alone(new: Calibration) -> Calibration:
+    """Thresholds from the scores of all exemplars that are kept for them, of every portion."""
+    return _for_all(new.kept[ALL].clone(), new.kept[f"{ALL}/images"], Calibration())
+
+
+def _for_all(thresholds: Tensor, scores: Tensor, like: Calibration) -> Calibration:
+    """A calibration of one product."""
+    found = Calibration(like.rule)
+    thresholds[2] = found.rule.image(scores.numpy(), found.rule.rate)[0]
     for name in (str(OWN), ALL):
-        found.kept[name], found.kept[f"{name}/images"] = both.clone(), scores
+        found.kept[name], found.kept[f"{name}/images"] = thresholds.clone(), scores
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -79,10 +79,18 @@ class Versions:
             if also:
                 also(connection)
 
-    def sweep(self) -> None:
-        """Remove files that no version names: what is left of interrupted writes and of changes not put in service."""
+    def sweep(self, shown: Collection[str]) -> None:
+        """Remove files that no version names, which interrupted writes and changes not put in service leave, and those
+        that hold pictures of a product that was forgotten.
+
+        Args:
+            shown: origins of all products that were not.
+        """
+        record = members.c.record
+        asked = sa.select(members.c.blob, record["origin"].as_string(), record["pictures"].as_boolean()).distinct()
         with self.engine.connect() as connection:
-            self.blobs.sweep(connection.scalars(sa.select(members.c.blob).distinct()))
+            rows = connection.execute(asked).all()
+        self.blobs.sweep(blob for blob, origin, pictures in rows if origin in shown or not pictures)
 
     def refuse(self, verb: str, product: str, report: dict[str, Any]) -> None:
         """Note a change that was not put in service."""
