@@ -43,6 +43,21 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
 
+class Once(logging.Filter):
+    """Lets every message through once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it was not said yet."""
+        text = record.getMessage()
+        new = text not in self.said
+        self.said.add(text)
+        return new
+
+
 class Commands(TyperGroup):
     """The commands. Ctrl-C ends whichever runs with one line."""
 
@@ -89,6 +104,7 @@ def main() -> None:
     """Entry point: errors a user can mend are printed without a traceback."""
     environment.prepare()
     logging.basicConfig(level=logging.WARNING, format="note: %(message)s")
+    logging.getLogger("continuad.core.strategy").addFilter(Once())  # what holds of a product holds in every run
     try:
         app()
     except (ContinuadError, OSError) as error:  # OSError: disk full, no permission; it names the file

@@ -14,7 +14,6 @@ import typer
 from continuad.cli.console import out_console, say
 from continuad.cli.folders import HELP
 from continuad.data.decode import MAX_PIXELS, UnreadableImage
-from continuad.data.names import printable
 from continuad.errors import ContinuadError
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def show(line: dict[str, Any], as_json: bool) -> None:
         say(f"{line['file']}: {line['verdict']}, {line['reason']}", out_console)
     else:
         say(
-            f"{printable(line['file'])}: {line['product']} {line['verdict']}, score {line['score']:.4g} (threshold "
+            f"{line['file']}: {line['product']} {line['verdict']}, score {line['score']:.4g} (threshold "
             f"{line['threshold']:.4g}), confidence {line['confidence']:.2f}, {line['seconds']:.3f} s",
             out_console,
         )

@@ -16,6 +16,7 @@ from torch import Tensor
 from continuad.core.detector import Embeds
 from continuad.core.thresholds import Thresholds
 from continuad.core.types import Prediction
+from continuad.data.names import printable
 from continuad.errors import ContinuadError
 from continuad.station.geometry import Geometry
 from continuad.station.inference import Near, ProductInference
@@ -71,7 +72,8 @@ class Inspection:
         """One line of `inspect --json`: values that JSON holds, schema 1."""
         return {
             "schema": SCHEMA,
-            **{name: getattr(self, name) for name in ("file", "product", "verdict", "score", "threshold")},
+            "file": printable(self.file),
+            **{name: getattr(self, name) for name in ("product", "verdict", "score", "threshold")},
             **{name: getattr(self, name) for name in ("confidence", "seconds", "version")},
             "nearest": [{"product": near.product, "distance": near.distance} for near in self.nearest],
         }

@@ -129,7 +129,7 @@ class Station:
             pictures: files, folders, Pillow images or arrays (H, W, 3) uint8; one or many.
             product: the one they show, if it is known.
             log: write each verdict into the log of inspections, unless the station can only be read.
-            unreadable: called with the reason in the place of a picture that cannot be read; None: it is raised.
+            unreadable: called with the reason when a picture cannot be read, some verdicts early; None: it is raised.
             also: see `Log.note`.
 
         Raises:
