@@ -11,8 +11,10 @@ from command import continuad
 from continuad.benchmark.grid import Cell, build, cells
 from continuad.benchmark.settings import Settings
 from continuad.cli import estimate
-from continuad.cli.estimate import Counts, Pace, measure, outlook, steps_of, time_of
+from continuad.cli.estimate import Counts, Pace, measure, outlook, random_images, steps_of, time_of
+from continuad.core.types import Task
 from continuad.data.discover import discover_all
+from continuad.data.machine import free_memory
 from continuad.data.stream import open_stream
 
 TWO = [Counts("a", 20, 2, 4, 6), Counts("b", 33, 3, 5, 5)]
@@ -65,7 +67,7 @@ def test_the_estimate_gives_images_runs_and_steps_of_every_product(
     monkeypatch.setattr(estimate, "measure", lambda _: Pace(step=3.0, after=1.0, image=0.5))
     asked = settings("padim", strategy=["naive", "pertask"], seeds=[0, 1])
     found = discover_all(products[:2])
-    lines = outlook(asked, cells(asked)[0], found, [1, 1], measured=True)
+    lines = list(outlook(asked, cells(asked)[0], found, [1, 1], measured=True))
     stream = open_stream(products[:2], image_size=64)
     for task in stream:
         line = next(line for line in lines if line.startswith(task.name))
@@ -100,3 +102,34 @@ def test_the_estimate_is_printed_before_the_first_run(products: list[Path], tmp_
     assert done.returncode == 0, done.stderr
     assert done.stderr.index("learned") < done.stderr.index("in all by that measure") < done.stderr.index("run 1 of 1")
     assert done.stdout.splitlines() == [f"Report: {tmp_path / 'report.html'}"]
+
+
+@pytest.mark.parametrize("name", ["padim", "patchcore"])
+def test_the_memory_that_is_foreseen_is_what_learning_holds(name: str) -> None:
+    strategy = build(settings(name, image_size=128), Cell(name, "naive", 0, 0))
+    images = random_images(24, (128, 128))
+    peak, kept = strategy.detector.foresee(24)  # type: ignore[operator]
+    strategy.learn(Task(0, "a", images, images.subset(range(1)), images.subset([])))
+    found = sum(strategy.detector.stats[key].nbytes for key in strategy.detector.stats)
+    assert 0.9 < found / kept < 1.1
+    assert kept < peak
+
+
+def test_a_run_that_needs_more_memory_than_there_is_ends_before_it_begins(
+    products: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PaDiM at 1,600 pixels asked for 11.8 GB in the middle of a run."""
+    monkeypatch.setattr(estimate, "free_memory", lambda: 4 * 10**9)
+    arguments = ["bench", *map(str, products), "--detector", "padim", "--out", str(tmp_path / "out")]
+    done = continuad(*arguments, "--image-size", "1600", "--strategy", "naive")
+    assert done.returncode == 2
+    assert "padim needs about 9.5 GB of memory for one task at 1600 x 1600, and 4.0 GB are free" in done.stderr
+    monkeypatch.setattr(estimate, "free_memory", lambda: 10**9)
+    done = continuad(*arguments, "--image-size", "500", "--strategy", "naive,pertask")
+    assert done.returncode == 2
+    assert "for the tasks of pertask at 500 x 500, and 1.0 GB are free" in done.stderr
+
+
+def test_free_memory_is_a_number_of_bytes_where_the_system_says_it() -> None:
+    free = free_memory()
+    assert free is None or 10**7 < free < 10**14

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -14,15 +14,20 @@ import torch
 from continuad.benchmark.grid import Cell, build
 from continuad.benchmark.settings import Settings
 from continuad.cli.console import duration
+from continuad.core.detector import Detector, Foresees
 from continuad.core.fit import Budget
 from continuad.core.strategy import Strategy
 from continuad.core.thresholds import FalseAlarmRate
 from continuad.core.types import ImageSet, Task
+from continuad.data.machine import free_memory
 from continuad.data.product import GOOD, Product
 from continuad.data.splits import val_split
 from continuad.errors import ContinuadError
+from continuad.models.registry import name_of
 
 ALONE = "naive"  # the strategy that adds nothing to a detector's own work
+EACH = ("single", "pertask")  # strategies that keep a detector's statistics for each task
+SMALL = 500 * 10**6  # bytes that are not worth a line
 STEPS = 2  # measured of each detector: the first warms up
 
 
@@ -52,20 +57,21 @@ class Pace:
 
 def outlook(
     settings: Settings, grid: Sequence[Cell], products: Sequence[Product], sizes: Sequence[int], measured: bool
-) -> list[str]:
-    """Lines that say what a grid is about to do.
+) -> Iterator[str]:
+    """Lines that say what a grid is about to do, each as soon as it is known.
 
     Args:
         sizes: how many products each task takes.
         measured: take two steps of every detector, to say how long it will take.
     """
     counts = [counts_of(product, settings.val_share) for product in products]
-    lines = _data_lines(counts)
-    lines.append(f"runs: {len(grid)}, tasks in each: {len(sizes)}")
+    yield from _data_lines(counts)
+    yield f"runs: {len(grid)}, tasks in each: {len(sizes)}"
     total: float | None = 0.0 if measured else None
     for name in dict.fromkeys(cell.detector for cell in grid):
         strategy = build(settings, Cell(name, ALONE, settings.seeds[0], 0))
         used = [all_learned(one) for one in counts] if strategy.predicts_out_of_fold else counts
+        yield from memory_lines(strategy, [cell.strategy for cell in grid if cell.detector == name], used, sizes)
         steps = steps_of(strategy, used, sizes)
         line = f"{name}: steps a run {sum(steps)}"
         if total is not None:
@@ -74,15 +80,48 @@ def outlook(
             each = time_of(pace, steps, used, sizes, settings.look_ahead)
             total += runs * each
             line += f", a step {pace.step:.2g} s, an image tested {pace.image:.2g} s, a run about {duration(each)}"
-        lines.append(line)
+        yield line
         if strategy.predicts_out_of_fold:
-            lines.append(f"{name}: val images are learned, too, and all good images set thresholds")
+            yield f"{name}: val images are learned, too, and all good images set thresholds"
     if total is not None:
-        lines.append(
+        yield (
             f"about {duration(total)} in all by that measure on random pictures; strategies that replay, or learn "
             "earlier tasks again, take longer"
         )
-    return lines
+
+
+def memory_lines(strategy: Strategy, names: Sequence[str], counts: Sequence[Counts], sizes: Sequence[int]) -> list[str]:
+    """What a detector's statistics will take, where that follows from its settings.
+
+    Args:
+        strategy: any that holds the detector. names: the strategies that it will learn under.
+
+    Raises:
+        ContinuadError: more than there is.
+    """
+    detector = strategy.detector
+    if not isinstance(detector, Foresees):
+        return []
+    ends = list(accumulate(sizes))
+    images = [sum(one.learn for one in counts[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
+    foreseen = [detector.foresee(number) for number in images]
+    peak = max(learning for learning, _ in foreseen)
+    kept = {name: sum(kept for _, kept in foreseen) for name in names if name.partition(":")[0] in EACH}
+    most, where = max([(peak, "one task"), *((number, f"the tasks of {name}") for name, number in kept.items())])
+    free = free_memory()
+    if free is not None and most > free:
+        raise ContinuadError(
+            f"{name_of(detector)} needs about {most / 1e9:.1f} GB of memory for {where} at {_shape(detector)}, and "
+            f"{free / 1e9:.1f} GB are free: use a smaller --image-size, --tile, or a detector's options that keep less"
+        )
+    if most < SMALL:
+        return []
+    every = "".join(f", {number / 1e9:.1f} GB for all tasks under {name}" for name, number in kept.items())
+    return [f"{name_of(detector)}: about {peak / 1e9:.1f} GB of memory for a task{every}"]
+
+
+def _shape(detector: Detector) -> str:
+    return " x ".join(map(str, detector.image_size))
 
 
 def counts_of(product: Product, val_share: float) -> Counts:

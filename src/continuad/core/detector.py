@@ -255,6 +255,14 @@ class Merges(Protocol):
 
 
 @runtime_checkable
+class Foresees(Protocol):
+    """A detector whose memory follows from the number of images, so that too little is noticed before a run."""
+
+    def foresee(self, images: int) -> tuple[int, int]:
+        """Bytes that learning a task of so many images holds at its peak, about, and bytes that it keeps."""
+
+
+@runtime_checkable
 class HasMoments(Protocol):
     """A detector whose state is means and covariances, so that an average over tasks has a meaning."""
 

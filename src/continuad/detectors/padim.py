@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import accumulate
 from typing import Annotated
@@ -71,6 +72,12 @@ class Padim(FeatureStatistics):
         drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:channels]
         self.register_buffer("drawn", drawn.sort().values)
         self.frozen = False
+
+    def foresee(self, images: int) -> tuple[int, int]:
+        """The matrices of all positions, and beside them the features of a batch three times over."""
+        positions = math.prod(-(-side // min(self.strides)) for side in self.image_size)
+        kept = 4 * positions * (self.channels + 1) * self.channels
+        return kept + 12 * positions * self.channels * self.batch_size, kept
 
     def begin(self, images: Iterable[Tensor], statistics: Policy) -> None:
         """Open the statistics; see the class for what each policy means."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Iterable
 
@@ -75,6 +76,12 @@ class PatchCore(FeatureStatistics):
         check_sigma(sigma, self.image_size)
         self.fresh: list[tuple[Tensor, Tensor]] = []  # patches of the task that is being learned, and their owners
         self.frozen = False
+
+    def foresee(self, images: int) -> tuple[int, int]:
+        """All patches twice while the coreset is chosen, and the bank."""
+        patches = images * math.prod(-(-side // min(self.strides)) for side in self.image_size)
+        vectors = self.vectors if self.percent is None else max(1, round(patches * self.percent / 100))
+        return 8 * patches * self.width, 4 * min(vectors, patches) * self.width
 
     def begin(self, images: Iterable[Tensor], statistics: Policy) -> None:
         """Open a new part of the bank; see the class for what each policy means."""
