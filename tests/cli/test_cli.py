@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -153,6 +154,9 @@ def test_a_plain_folder_of_good_images_is_learned_and_says_what_is_missing(tmp_p
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "schöne Teile" in page
+    assert "4 to learn, 1 for validation, 0 good and 0 defective to test" in page
+    settings = tomllib.loads((tmp_path / "out" / "settings.toml").read_text(encoding="utf-8"))
+    assert settings["images"] == {"schöne Teile": "4 to learn, 1 for validation, 0 good and 0 defective to test"}
     assert "not available" in page.lower() or "n/a" in page
 
 

@@ -34,7 +34,7 @@ from continuad.models.options import (
 )
 from continuad.models.outline import known
 
-NOT_SETTINGS = {"machine", "command", "notes", "products", "about_strategies"}
+NOT_SETTINGS = {"machine", "command", "notes", "products", "about_strategies", "images"}
 """Entries of the file that are no settings."""
 
 FREE_TO_GROW = {"detector", "strategy", "seeds", "orders"}
@@ -200,6 +200,7 @@ class Settings:
         products: Sequence[str] = (),
         notes: Sequence[str] = (),
         about_strategies: Mapping[str, str] | None = None,
+        images: Mapping[str, str] | None = None,
     ) -> None:
         """Write as TOML, with what a reader of the results should know; replaced atomically.
 
@@ -209,12 +210,14 @@ class Settings:
             products: names of the tasks in the order given.
             notes: what was found out about the data, and pairs that do not apply.
             about_strategies: a sentence about each strategy, for the report.
+            images: how many each product has, and for what.
         """
         beside = {
             "command": command,
             "products": list(products),
             "notes": list(notes),
             "about_strategies": dict(about_strategies or {}),
+            "images": dict(images or {}),
             "machine": machine(),
         }
         text = tomli_w.dumps(_portable({**asdict(self), **beside}))

@@ -45,6 +45,9 @@ class Counts:
     def test(self) -> int:
         return self.good + self.bad
 
+    def __str__(self) -> str:
+        return f"{self.learn} to learn, {self.val} for validation, {self.good} good and {self.bad} defective to test"
+
 
 @dataclass(frozen=True)
 class Pace:

@@ -23,6 +23,7 @@ from continuad.errors import ContinuadError
 if TYPE_CHECKING:
     from continuad.benchmark.grid import Cell
     from continuad.core.types import Task
+    from continuad.data.product import Product
     from continuad.data.stream import Stream
 
 
@@ -52,7 +53,7 @@ def run_settings(settings: Settings, out: Path, keep_models: bool, estimate: boo
     sizes = group_sizes(settings.groups, len(products))
     if settings.open_set:
         refuse_learned(discover_all(settings.open_set), products)
-    folder = ResultsFolder(absolute(settings), out, [product.name for product in products])
+    folder = ResultsFolder(absolute(settings), out, products)
     folder.note(f"{pair} does not apply: {reason}" for pair, reason in refused.items())
     for pair, reason in refused.items():
         say(f"left out: {pair}: {reason}")
@@ -115,7 +116,7 @@ class ResultsFolder:
 
     settings: Settings
     out: Path
-    products: Sequence[str]
+    products: Sequence[Product]
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -123,12 +124,15 @@ class ResultsFolder:
 
     def note(self, texts: Iterable[str]) -> None:
         """Add what is new among some notes, and write the file."""
+        from continuad.cli.estimate import counts_of
         from continuad.models.registry import about_strategy
 
         self.notes += [text for text in dict.fromkeys(texts) if text not in self.notes]
         about = {strategy: about_strategy(strategy) for strategy in self.settings.strategy}
         command = shlex.join(["continuad", *sys.argv[1:]])
-        self.settings.write(self.out / "settings.toml", command, self.products, self.notes, about)
+        names = [product.name for product in self.products]
+        images = {product.name: str(counts_of(product, self.settings.val_share)) for product in self.products}
+        self.settings.write(self.out / "settings.toml", command, names, self.notes, about, images)
 
 
 def _run(
