@@ -171,6 +171,20 @@ def test_the_version_before_can_be_had_back(tmp_path: Path) -> None:
         undo_save(tmp_path)
 
 
+def test_a_damaged_version_takes_the_place_of_no_good_one(tmp_path: Path) -> None:
+    strategy = Naive(Padim(image_size=32, channels=4))
+    for task in stream(2, size=32):
+        strategy.learn(task)
+        save_model(strategy, tmp_path)
+    first = {place["file"] for place in json.loads((tmp_path / "previous.json").read_text())["tensors"].values()}
+    for file in set(tmp_path.glob("*.safetensors")) - {tmp_path / name for name in first}:
+        file.write_bytes(file.read_bytes()[:-1])
+    strategy.learn(stream(3, size=32)[2])
+    save_model(strategy, tmp_path)
+    undo_save(tmp_path)
+    assert [task.name for task in load_model(tmp_path)[0].tasks] == ["zebra"]
+
+
 def test_files_of_versions_that_nobody_can_go_back_to_are_removed(tmp_path: Path) -> None:
     strategy = Naive(Padim(image_size=32, channels=4))
     counts = []

@@ -76,7 +76,7 @@ def save_model(strategy: Strategy, folder: Path | str, extra: dict[str, Any] | N
         with _alone(folder):
             remove_unfinished(folder)
             write_tensors(files, folder)
-            _replace_manifest(folder, text)
+            _replace_manifest(folder, text, set(files))
             remove_all_but(set(files) | _files_of(folder / PREVIOUS), folder)
     except (OSError, safetensors.SafetensorError) as error:
         raise ContinuadError(
@@ -126,18 +126,33 @@ def _alone(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _replace_manifest(folder: Path, text: str) -> None:
-    """The new manifest in place of the one that is there, which becomes the previous one if it can be read. All is
-    written before anything is put in place, so a full disk changes neither."""
+def _replace_manifest(folder: Path, text: str, written: set[str]) -> None:
+    """The new manifest in place of the one that is there, which becomes the previous one if it is whole: a damaged
+    version takes the place of no good one. All is written before anything is put in place, so a full disk changes
+    neither.
+
+    Args:
+        written: the new version's files, which are whole.
+    """
     now, coming = folder / MANIFEST, folder / f"{MANIFEST}.new"
     try:
         coming.write_text(text, encoding="utf-8")
-        if _files_of(now) and now.read_text(encoding="utf-8") != text:
+        if _files_of(now) and now.read_text(encoding="utf-8") != text and _whole_but_for(now, written):
             before = now.read_bytes()
             replace_file(folder / PREVIOUS, lambda new: new.write_bytes(before))
         os.replace(coming, now)
     finally:
         coming.unlink(missing_ok=True)
+
+
+def _whole_but_for(manifest: Path, known: set[str]) -> bool:
+    """Whether a sound manifest's tensors can be read; those in known files are not looked at."""
+    places = {name: place for name, place in _json(manifest)["tensors"].items() if place["file"] not in known}
+    try:
+        read_tensors(places, manifest.parent)
+    except ContinuadError:
+        return False
+    return True
 
 
 def undo_save(folder: Path | str) -> None:
