@@ -181,6 +181,24 @@ def test_an_image_is_judged_by_the_thresholds_of_the_task_it_is_taken_for() -> N
     assert values["unknown_rate"] == pytest.approx(1 / 7)
 
 
+class InferringNothing(Inferring):
+    """It takes every image for none of the tasks."""
+
+    def infer_task(self, images: Tensor, how: str | None = None) -> Tensor:
+        return torch.full((len(images),), -1)
+
+
+def test_an_image_of_no_task_does_not_pass_as_good_whatever_it_scores() -> None:
+    strategy = taught(InferringNothing(Grey()), product(0, 0))
+    low = Task(0, "p0", grey([0]), grey([0]), grey([1, 2, 3], [4, 5]))
+    values, outcome = evaluate(strategy, low)
+    assert outcome.flagged.all()
+    assert outcome.decided is not None
+    assert not outcome.decided.any()
+    assert (values["image_fpr"], values["image_fpr_5pct"], values["image_recall_1pct"]) == (1, 1, 1)
+    assert values["oracle_image_fpr"] == 0
+
+
 def test_good_images_are_looked_at_again_out_of_fold_by_the_products_own_threshold() -> None:
     """39 + 1 images score 100 to 139 as if they had not been learned; the ceil(41 x 0.95) = 39th, 138, is the
     threshold, and the mean map 119.5. Of them all one lies above it; the median is 119.5, an ordinary one."""

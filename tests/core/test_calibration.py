@@ -93,10 +93,17 @@ def test_confidence_rises_strictly_with_the_score_and_stays_between_0_and_1() ->
     assert calibration.confidence(1e30) == 1
 
 
-@pytest.mark.parametrize("scores", [(2.0,), (2.0, 2.0, 2.0), (0.0, 2.0, 2.0, 2.0)])
+@pytest.mark.parametrize("scores", [(2.0,), (2.0, 2.0, 2.0)])
 def test_confidence_where_good_images_have_no_deviation(scores: tuple[float, ...]) -> None:
     calibration = one_task(*scores)
     assert [calibration.confidence(value) for value in (1.9, 2.0, 2.1)] == [0.0, 0.5, 1.0]
+
+
+def test_copies_of_an_image_promise_no_more_than_the_image_does() -> None:
+    once, copied = one_task(1, 2, 3, 4), one_task(1, 1, 1, 2, 2, 3, 4, 4, 4, 4)
+    for rate in (0.01, 0.3, 0.5):
+        assert copied.thresholds(0, rate) == once.thresholds(0, rate)._replace(centre=copied.thresholds(0).centre)
+    assert copied.thresholds(0, 0.01).rate == 1 / 5
 
 
 def test_before_anything_is_learned_there_are_no_thresholds() -> None:

@@ -163,7 +163,10 @@ def _verdicts(strategy: Strategy, task: Task, found: Outcome, given: int | None)
 def _decide(
     strategy: Strategy, found: Outcome, given: int | None, rate: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) bool anomalous and (N, H, W) bool defective, each image by the thresholds of the task it is taken for."""
+    """(N,) bool anomalous and (N, H, W) bool defective, each image by the thresholds of the task it is taken for.
+
+    An image that is taken for none of the tasks does not pass as good, so it counts as anomalous.
+    """
     rule = strategy.calibration.rule
     if given is not None or found.tasks is None:
         return rule.decide(found.scores, found.maps, strategy.thresholds(given, rate))
@@ -172,6 +175,7 @@ def _decide(
         at = found.tasks == owner
         thresholds = strategy.thresholds(None if owner == NONE else int(owner), rate)
         flagged[at], decided[at] = rule.decide(found.scores[at], found.maps[at], thresholds)
+        flagged[at] |= owner == NONE
     return flagged, decided
 
 

@@ -26,7 +26,7 @@ class Calibration(nn.Module):
     Attributes:
         rule: how thresholds follow from scores and maps.
         kept: by task number, and for "all" that were calibrated together last, "0" (3,) float32 centre, pixel and image
-            threshold, and "0/images" (N,) float32 what the rule compares with the image threshold, ascending.
+            threshold, and "0/images" (N,) float32 what the rule compares with the image threshold, ascending, each once.
     """
 
     def __init__(self, rule: Rule | None = None):
@@ -47,9 +47,10 @@ class Calibration(nn.Module):
         return Good(*map(np.concatenate, zip(*looks, strict=True)))
 
     def _set(self, name: str, good: Good) -> None:
-        image, _ = self.rule.image(good.images, self.rule.rate)
+        images = np.unique(good.images.astype(np.float32))  # copies of an image promise no more than the image does
+        image, _ = self.rule.image(images, self.rule.rate)
         self.kept[name] = torch.tensor([good.centres.mean(dtype=np.float64), self.rule.pixel(good), image]).float()
-        self.kept[f"{name}/images"] = torch.from_numpy(np.sort(good.images).astype(np.float32))
+        self.kept[f"{name}/images"] = torch.from_numpy(images)
 
     def thresholds(self, task: int | None = None, rate: float | None = None) -> Thresholds:
         """A task's own thresholds; for None, and for a task that has none, those for everything.

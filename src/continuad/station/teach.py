@@ -223,7 +223,7 @@ def _joined(old: Calibration, new: Calibration, number: int) -> Calibration:
     first, second = (part.kept[f"{task}/images"] for part, task in ((old, OWN), (new, number)))
     share = len(second) / (len(first) + len(second))
     both = (1 - share) * old.kept[str(OWN)] + share * new.kept[str(number)]
-    return _for_all(both, torch.cat([first, second]).sort().values, old)
+    return _for_all(both, torch.cat([first, second]).unique(), old)
 
 
 def _alone(new: Calibration) -> Calibration:
