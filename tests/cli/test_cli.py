@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from command import continuad
@@ -301,3 +303,18 @@ def test_strides_that_are_no_numbers(tmp_path: Path) -> None:
     done = continuad("distill", str(tmp_path), "--strides", "8,x")
     assert done.returncode == 2
     assert "--strides 8,x" in done.stderr
+
+
+def test_of_good_images_alone_the_page_shows_what_is_known(products: list[Path], tmp_path: Path) -> None:
+    """No number is invented where there is none, and the good images that score highest are seen with their maps."""
+    for product in products[:2]:
+        shutil.copytree(product / "train" / "good", tmp_path / product.name)
+    folders = [str(tmp_path / product.name) for product in products[:2]]
+    done = continuad("bench", *folders, "--strategy", "naive,pertask", "--out", str(tmp_path / "out"), *SMALL)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "nan" not in re.sub(r"data:image/[^\"]*|<svg.*?</svg>|<script.*?</script>", "", page, flags=re.S)
+    assert "False alarms on learned good images" in page
+    with np.load(next((tmp_path / "out" / "examples").glob("*naive*/*.npz"))) as shown:
+        assert len(shown["score"]) == 6
+        assert sorted(shown["score"], reverse=True) == shown["score"].tolist()

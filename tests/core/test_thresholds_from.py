@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -141,6 +143,30 @@ def test_cross_fitting_leaves_the_model_as_if_it_had_learned_the_train_images_al
     assert all(torch.equal(w, plain.detector.weights()[name]) for name, w in one.detector.weights().items())
     assert [task.name for task in one.tasks] == ["zebra"]
     assert len(one.calibration.kept["0/images"]) == 16
+
+
+def test_cross_fitting_shows_one_progress_of_all_folds_and_holds_one_copy_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alive: weakref.WeakSet[ToyAutoencoder] = weakref.WeakSet()
+    most, shares = [], []
+    strategy = Naive(ToyAutoencoder())
+    strategy.thresholds_from = "crossfit:4"
+    real = ToyAutoencoder.step
+
+    def noted(self: ToyAutoencoder, images: Tensor) -> Tensor:
+        alive.add(self)
+        gc.collect()
+        most.append(len(alive))
+        return real(self, images)
+
+    monkeypatch.setattr(ToyAutoencoder, "step", noted)
+    strategy.budget = Budget(steps=3)
+    strategy.learn(TASKS[0], lambda done, total: shares.append(done / total))
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert len(shares) >= 15, "three steps of each of four copies and of the model"
+    assert max(most) <= 2, "a copy, and at most the one that is being put away"
 
 
 def test_there_are_no_more_folds_than_images_and_a_single_one_is_not_cross_fitted() -> None:

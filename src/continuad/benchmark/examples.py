@@ -16,13 +16,15 @@ LONGEST = 60  # characters of a task's name in a file's name; its place in the s
 
 
 def choose(test: ImageSet) -> list[int]:
-    """One good image and the first of every defect type, then second ones, up to `MOST`; never by score."""
+    """One good image and the first of every defect type, then second ones, up to `MOST`; never by score. Of good images
+    alone the first ones."""
     by_defect: dict[str, list[int]] = {}
     for i, defect in enumerate(test.defects):
         by_defect.setdefault(defect, []).append(i)
     queues = sorted(by_defect.items(), key=lambda item: (item[0] != "good", item[0]))
     ranked = sorted((place, q) for q, (_, images) in enumerate(queues) for place in range(len(images)))
-    chosen = [queues[q][1][place] for place, q in ranked if place == 0 or queues[q][0] != "good"]
+    alone = len(queues) == 1
+    chosen = [queues[q][1][place] for place, q in ranked if alone or place == 0 or queues[q][0] != "good"]
     return chosen[:MOST]
 
 

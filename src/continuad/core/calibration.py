@@ -26,7 +26,7 @@ class Calibration(nn.Module):
     Attributes:
         rule: how thresholds follow from scores and maps.
         kept: by task number, and for "all" that were calibrated together last, "0" (3,) float32 centre, pixel and image
-            threshold, and "0/images" (N,) float32 what the rule compares with the image threshold, ascending, each once.
+            threshold, and "0/images" (N,) float32 what the rule compares with that threshold, ascending, each once.
     """
 
     def __init__(self, rule: Rule | None = None):

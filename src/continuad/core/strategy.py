@@ -111,7 +111,8 @@ class Strategy(nn.Module):
         return steps
 
     def _learn(self, task: Task, progress: Progress | None, checkpoint: Checkpoint | None) -> int:
-        looks = self._crossfit(task)
+        looks = self._crossfit(task, progress)
+        progress = _part(progress, self._folds(), self._folds() + 1)
         task = task.with_all_in_one() if self.predicts_out_of_fold else task
         self.before(task)
         (new, old), val = self.data(task), self.val(task)
@@ -140,10 +141,15 @@ class Strategy(nn.Module):
         the detector knows how, and `after` leaves it what `fit` made it."""
         return self.thresholds_from != "val" and isinstance(self.detector, OutOfFold)
 
-    def _crossfit(self, task: Task) -> list[Prediction]:
-        """Predictions of all good images, each by a copy that learned the task without it; none if not asked for."""
-        folds = folds_of(self.thresholds_from)
-        if not folds or self.predicts_out_of_fold:
+    def _folds(self) -> int:
+        """How many copies learn the task beside the model itself."""
+        return 0 if self.predicts_out_of_fold else folds_of(self.thresholds_from)
+
+    def _crossfit(self, task: Task, progress: Progress | None) -> list[Prediction]:
+        """Predictions of all good images, each by a copy that learned the task without it; none if not asked for. One
+        copy is held at a time."""
+        folds = self._folds()
+        if not folds:
             return []
         if self.budget.patience is not None:
             raise ContinuadError("cross-fitting leaves no val images to stop early by; leave the option patience unset")
@@ -156,7 +162,8 @@ class Strategy(nn.Module):
             rest = Chosen(good, [i for i in range(len(good)) if i % folds != fold])
             copied = copy.deepcopy(self, {id(self._earlier): None})  # what this one is put back from is not its own
             copied.thresholds_from = "val"
-            copied._learn(replace(task, train=cast(ImageSet, rest), val=cast(ImageSet, left_out)), None, None)
+            part = replace(task, train=cast(ImageSet, rest), val=cast(ImageSet, left_out))
+            copied._learn(part, _part(progress, fold, folds + 1), None)
             looks += copied._predictions(left_out)
         return looks
 
@@ -252,6 +259,13 @@ class Strategy(nn.Module):
         self._refuse_untrained()
         names = ", ".join(f"{known.index} {known.name}" for known in self.tasks)
         raise ContinuadError(f"there is no task '{task}'; learned are {names}")
+
+
+def _part(progress: Progress | None, number: int, parts: int) -> Progress | None:
+    """Progress of one of several equal parts, as progress of all of them."""
+    if progress is None or parts == 1:
+        return progress
+    return lambda done, total: progress(number * total + done, parts * total)
 
 
 def folds_of(thresholds_from: str) -> int:

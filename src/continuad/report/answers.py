@@ -207,7 +207,7 @@ def headline(found: list[Answer], metric: str, several: bool) -> str:
     best = max(whole, key=lambda one: one.final if one.final == one.final else -1.0)
     name = style.metric_name(metric)
     text = f"{text[0].upper()}{text[1:]}."
-    if len(whole) > 1:
+    if len(whole) > 1 and best.final == best.final:  # a number: folders of good images alone have none
         text += f" Best of these at the end: {names([best])}, with a mean {name} of {best.final:.3f}."
     return text
 

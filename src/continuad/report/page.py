@@ -151,9 +151,10 @@ def _sections(figures: Sequence[tuple[Drawing, str]]) -> dict[str, list[dict[str
 
 
 def _product_tables(rows: pd.DataFrame, summary: pd.DataFrame) -> list[dict[str, Any]]:
-    """For pixel F1 and image AUROC: products × (detector, strategy), means over runs at the end."""
+    """For pixel F1 and image AUROC, and what is known of good images alone: products × (detector, strategy), means over
+    runs at the end."""
     found = []
-    for metric in ("pixel_f1_max", "image_auroc"):
+    for metric in ("pixel_f1_max", "image_auroc", "good_fpr", "good_level"):
         if summary[metric].notna().any():
             parts = {name: final_products(rows, metric, name) for name in summary["detector"].unique()}
             table = pd.concat(parts, axis=1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from continuad.core.detector import Detector
+from continuad.core.fit import Progress
 from continuad.core.hints import Seed
 from continuad.core.strategy import Strategy, folds_of
 from continuad.core.types import Images, ImageSet, Joined, Prediction, Task
@@ -49,7 +50,7 @@ class Multitask(Strategy):
             found.setdefault(numbers.get(part.name, task.index), []).append(images)
         return {number: Joined(tuple(sets)) for number, sets in found.items()}
 
-    def _crossfit(self, task: Task) -> list[Prediction]:
+    def _crossfit(self, task: Task, progress: Progress | None) -> list[Prediction]:
         if folds_of(self.thresholds_from) and not self.predicts_out_of_fold:
             raise ContinuadError(
                 f"multitask learns all tasks anew each time and cannot set thresholds by {self.thresholds_from}; use "
