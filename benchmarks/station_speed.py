@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from continuad.cli import environment
 from continuad.demo.line import PRODUCTS, write_line
 from continuad.station import Station
 
@@ -77,7 +78,8 @@ def ask(line: Path, shown: Path) -> tuple[float, float]:
 def resident(line: Path, shown: Path) -> float:
     """Megabytes of a process of its own that has inspected a folder."""
     code = (
-        "import resource, sys; from continuad.station import Station; "
+        "import resource, sys; from continuad.cli import environment; environment.prepare(); "
+        "from continuad.station import Station; "
         "list(Station.open(sys.argv[1]).inspect(sys.argv[2])); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
@@ -99,6 +101,7 @@ def main() -> None:
     options.add_argument("--into", type=Path, default=None, help="folder for a table")
     asked = options.parse_args()
     counts = [int(part) for part in asked.products.split(",")]
+    environment.prepare()
     with tempfile.TemporaryDirectory() as place:
         root, seconds = Path(place), []
         folders = prepare(root, max(counts))

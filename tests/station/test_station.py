@@ -143,8 +143,9 @@ def test_undo_restores_answers_bit_for_bit(line: Station, parts: Path) -> None:
     assert answers(line, parts) == before
     line.undo(to=version + 1)
     assert line.product("stripes").record.images == 32
-    with pytest.raises(ContinuadError, match="there is no version 99"):
-        line.undo(99)
+    for wrong in (99, -1, 10**20):
+        with pytest.raises(ContinuadError, match=f"there is no version {wrong}"):
+            line.undo(wrong)
 
 
 def test_forgetting_a_product_leaves_the_others_bit_identical_and_erases_its_pictures(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import norm
+from scipy.special import ndtri
 from torch import Tensor
 
 from continuad.strategies._pooled import FARTHEST, REJECT, reach_of
@@ -87,7 +87,7 @@ def by_rank(good: np.ndarray, value: float) -> float:
     if not len(good):
         return 0.0
     below = (np.searchsorted(good, value, "left") + np.searchsorted(good, value, "right")) / 2
-    return float(norm.ppf((below + 0.5) / (len(good) + 1)))
+    return float(ndtri((below + 0.5) / (len(good) + 1)))
 
 
 def _thinned(values: Tensor) -> Tensor:

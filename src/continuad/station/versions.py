@@ -107,7 +107,8 @@ class Versions:
             now_in_service = _head(connection)
             asked = sa.select(versions.c.before).where(versions.c.id == now_in_service)
             before = connection.scalar(asked) if to is None else to
-            known = connection.scalar(sa.select(versions.c.id).where(versions.c.id == before))
+            there = before is not None and 0 < before < 2**31  # more is no number of a database
+            known = connection.scalar(sa.select(versions.c.id).where(versions.c.id == before)) if there else None
             if known is None:
                 none = (
                     "there is no version before this one" if to is None else f"there is no version {to}; see `history`"
