@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -247,3 +250,31 @@ def test_a_database_that_cannot_be_used_is_named_without_its_password_and_withou
         assert "sqlalche.me" not in str(refused.value)
         assert "secret" not in str(refused.value)
         assert "database" in str(refused.value)
+
+
+def test_threads_that_ask_meet_whole_versions_while_another_process_would_change_them(
+    line: Station, parts: Path
+) -> None:
+    shown = [picture("stripes", number) for number in range(50, 54)]
+    reader, over = Station.open(line.folder), threading.Event()
+    scores: dict[tuple[int, int], set[float]] = {}
+
+    def ask() -> None:
+        while not over.is_set():
+            for number, one in enumerate(shown):
+                (found,) = reader.inspect(one, "stripes")
+                scores.setdefault((found.version, number), set()).add(round(found.score, 3))
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(ask) for _ in range(3)]
+        version = line.version
+        line.update("stripes", parts / "more" / "stripes", tolerance=None)
+        line.set_threshold("stripes", false_alarms=0.2)
+        line.undo()
+        while (version + 1, 3) not in scores and not any(one.done() for one in asking):
+            time.sleep(0.01)
+        over.set()
+        for one in asking:
+            one.result()
+    assert all(len(found) == 1 for found in scores.values()), "a version has one answer"
+    assert len({score for (_, number), found in scores.items() if number == 0 for score in found}) >= 2

@@ -188,7 +188,7 @@ class Station:
         """
         folder, geometry = outside(folder, self.folder), geometry or Geometry()
         name = usable_name(folder.name if name is None else name)
-        with self._writing(progress) as judge:
+        with self._writing() as judge:
             judge.whole()
             if name in judge.products:
                 raise ContinuadError(
@@ -225,7 +225,7 @@ class Station:
             NotPromoted: a product would get worse.
         """
         folder = outside(folder, self.folder)
-        with self._writing(progress) as judge:
+        with self._writing() as judge:
             judge.whole()
             known = judge.taught(product)
             record = known.record
@@ -326,11 +326,10 @@ class Station:
     # -- within ------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _writing(self, progress: Progress | None = None) -> Iterator[Judge]:
+    def _writing(self) -> Iterator[Judge]:
         """The version in service, while no other process changes it; what earlier changes left behind is swept."""
         with self.versions.writing(), remembering(FeatureStore(REMEMBERED)):
             self._sweep()
-            self._judge = None
             yield self._current()
 
     def _sweep(self) -> None:
