@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from command import continuad
 
 from continuad.benchmark.grid import Cell, build, cells
 from continuad.benchmark.settings import Settings
-from continuad.cli import estimate
+from continuad.cli import estimate, grid
 from continuad.cli.estimate import Counts, Pace, measure, outlook, random_images, steps_of, time_of
 from continuad.core.types import Task
 from continuad.data.discover import discover_all
@@ -128,6 +129,19 @@ def test_a_run_that_needs_more_memory_than_there_is_ends_before_it_begins(
     done = continuad(*arguments, "--image-size", "500", "--strategy", "naive,pertask")
     assert done.returncode == 2
     assert "for the tasks of pertask at 500 x 500, and 1.0 GB are free" in done.stderr
+
+
+def test_a_model_that_does_not_fit_on_the_disk_is_noticed_before_it_is_learned(
+    products: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**7))
+    arguments = ["bench", *map(str, products[:2]), "--detector", "padim", "--out", str(tmp_path / "out")]
+    done = continuad(*arguments, "--image-size", "128", "--strategy", "naive,pertask")
+    assert done.returncode == 2
+    assert (
+        "a model of padim takes about 0.083 GB at 128 x 128, and 0.01 GB are free on the disk of --out" in done.stderr
+    )
+    assert not (tmp_path / "out" / "runs").exists()
 
 
 def test_free_memory_is_a_number_of_bytes_where_the_system_says_it() -> None:

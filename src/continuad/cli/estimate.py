@@ -59,13 +59,19 @@ class Pace:
 
 
 def outlook(
-    settings: Settings, grid: Sequence[Cell], products: Sequence[Product], sizes: Sequence[int], measured: bool
+    settings: Settings,
+    grid: Sequence[Cell],
+    products: Sequence[Product],
+    sizes: Sequence[int],
+    measured: bool,
+    room: int | None = None,
 ) -> Iterator[str]:
     """Lines that say what a grid is about to do, each as soon as it is known.
 
     Args:
         sizes: how many products each task takes.
         measured: take two steps of every detector, to say how long it will take.
+        room: bytes that are free where results go; None: unknown.
     """
     counts = [counts_of(product, settings.val_share) for product in products]
     yield from _data_lines(counts)
@@ -74,7 +80,7 @@ def outlook(
     for name in dict.fromkeys(cell.detector for cell in grid):
         strategy = build(settings, Cell(name, ALONE, settings.seeds[0], 0))
         used = [all_learned(one) for one in counts] if strategy.predicts_out_of_fold else counts
-        yield from memory_lines(strategy, [cell.strategy for cell in grid if cell.detector == name], used, sizes)
+        yield from memory_lines(strategy, [cell.strategy for cell in grid if cell.detector == name], used, sizes, room)
         steps = steps_of(strategy, used, sizes)
         line = f"{name}: steps a run {sum(steps)}"
         if total is not None:
@@ -93,11 +99,18 @@ def outlook(
         )
 
 
-def memory_lines(strategy: Strategy, names: Sequence[str], counts: Sequence[Counts], sizes: Sequence[int]) -> list[str]:
+def memory_lines(
+    strategy: Strategy,
+    names: Sequence[str],
+    counts: Sequence[Counts],
+    sizes: Sequence[int],
+    room: int | None = None,
+) -> list[str]:
     """What a detector's statistics will take, where that follows from its settings.
 
     Args:
         strategy: any that holds the detector. names: the strategies that it will learn under.
+        room: see `outlook`; a run that goes on keeps its model there while it learns.
 
     Raises:
         ContinuadError: more than there is.
@@ -116,6 +129,12 @@ def memory_lines(strategy: Strategy, names: Sequence[str], counts: Sequence[Coun
         raise ContinuadError(
             f"{name_of(detector)} needs about {most / 1e9:.1f} GB of memory for {where} at {_shape(detector)}, and "
             f"{free / 1e9:.1f} GB are free: use a smaller --image-size, --tile, or a detector's options that keep less"
+        )
+    stored = max([max(kept for _, kept in foreseen), *kept.values()])
+    if room is not None and stored > room:
+        raise ContinuadError(
+            f"a model of {name_of(detector)} takes about {stored / 1e9:.2g} GB at {_shape(detector)}, and "
+            f"{room / 1e9:.2g} GB are free on the disk of --out: free space, or give another --out"
         )
     if most < SMALL:
         return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -57,7 +58,7 @@ def run_settings(settings: Settings, out: Path, keep_models: bool, estimate: boo
     folder.note(f"{pair} does not apply: {reason}" for pair, reason in refused.items())
     for pair, reason in refused.items():
         say(f"left out: {pair}: {reason}")
-    for line in outlook(settings, grid, products, sizes, measured=estimate):
+    for line in outlook(settings, grid, products, sizes, estimate, shutil.disk_usage(out).free):
         say(line)
     diverged = _run(folder, folders, grid, len(sizes), keep_models)
     folder.note(f"{run} diverged: {how}" for run, how in diverged.items())
