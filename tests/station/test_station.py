@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from station_parts import SIZE, SMALL, picture, write
 
+from continuad.core.detector import ask
 from continuad.errors import ContinuadError
 from continuad.station import Station
 from continuad.station.compare import NotPromoted
@@ -115,6 +117,22 @@ def test_a_change_says_what_is_promised_of_what_was_learned_before(line: Station
     exact = Station.open(tmp_path / "exact", create=True)
     exact.learn(parts / "stripes", detector="padim", options={"channels": 12}, geometry=SIZE)
     assert exact.history()[-1]["report"]["promise"] == "exact: portions equal one go"
+
+
+def test_where_a_bank_has_grown_coarser_scores_of_earlier_pictures_count_as_much_higher(
+    tmp_path: Path, parts: Path
+) -> None:
+    """They are gone, and the threshold rests on them: check pictures say by how much they would score higher now."""
+    station = Station.open(tmp_path / "line", create=True)
+    known = station.learn(parts / "stripes", geometry=SIZE, options={"bank": "0.01MB"})
+    shown = station.checks.good(known.record.origin)
+    taught = station.update("stripes", write(tmp_path / "more", "stripes", range(100, 116)), tolerance=None)
+    before, after = (torch.cat([ask(one.detector(), shown, True).score]) for one in (known, taught))
+    rise = (after - before).median()
+    assert rise > 0.1
+    wanted, found = known.good_scores() + rise, taught.good_scores()
+    assert (found[:, None] - wanted).abs().amin(0).max() < 1e-3
+    assert len(found) == len(known.good_scores()) + 16
 
 
 def test_portions_equal_one_go_for_padim(tmp_path: Path, parts: Path) -> None:

@@ -232,8 +232,9 @@ class Station:
             good = teach.read_good(folder, record.geometry, record.bits, max_pixels, progress)
             if tolerance is not None:
                 refuse_others(judge, known, good)
-            taught = teach.update(known, good, progress)
-            report = {"promise": teach.promise(known, taught, self.checks.good(record.origin))}
+            shown = self.checks.good(record.origin)
+            taught = teach.update(known, good, shown, progress)
+            report = {"promise": teach.promise(known, taught, shown)}
             return self._promote("update", taught, report, tolerance)
 
     def feedback(

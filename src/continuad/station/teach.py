@@ -122,12 +122,16 @@ def learn(name: str, good: Good, record: Record, progress: Progress | None = Non
     return Taught(name, record, "", strategy.detector.learned(), kept, look, good.owners(), exemplars)
 
 
-def update(known: Taught, good: Good, progress: Progress | None = None) -> Taught:
+def update(known: Taught, good: Good, shown: Tensor, progress: Progress | None = None) -> Taught:
     """Teach a product further good pictures, without those it was taught before.
 
     What statistics add up is exact (PaDiM: portions equal one go) or a bank under its budget (PatchCore, SPADE). Scores
-    of earlier pictures keep their part in the threshold as they were measured; where more is known, they would only be
-    lower. A detector that learns by gradient learns the new pictures beside its exemplars of the earlier ones.
+    of earlier pictures, which are gone, keep their part in the threshold: as they were measured, or, where a bank has
+    grown coarser, raised by as much as those of check pictures. A detector that learns by gradient learns the new
+    pictures beside its exemplars of the earlier ones.
+
+    Args:
+        shown: good check pictures of the product (N, 3, H, W).
 
     Raises:
         ContinuadError: every picture was learned before.
@@ -136,8 +140,10 @@ def update(known: Taught, good: Good, progress: Progress | None = None) -> Taugh
     if not len(new.images):
         raise ContinuadError(f"{known.name}: all of these pictures were learned before; nothing to update")
     detector.restore(known.state)
+    earlier = known.calibration
     if isinstance(detector, Merges):
         calibration, number, exemplars = _merged(detector, known, new, progress), OWN + 1, {}
+        earlier = _raised(earlier, known.detector(), detector, shown)
     else:
         strategy = _further(detector, known)
         number = strategy.tasks[-1].index + 1
@@ -145,7 +151,7 @@ def update(known: Taught, good: Good, progress: Progress | None = None) -> Taugh
         calibration, exemplars = strategy.calibration, _exemplars(strategy)
     look = known.look.with_more(look_features(torch.from_numpy(new.images)))
     record = replace(known.record, images=known.record.images + len(new.images))
-    kept = _alone(calibration) if exemplars else _joined(known.calibration, calibration, number)
+    kept = _alone(calibration) if exemplars else _joined(earlier, calibration, number)
     seen = torch.cat([known.seen, new.owners()])
     return Taught(known.name, record, "", detector.learned(), kept, look, seen, exemplars)
 
@@ -170,6 +176,19 @@ def _merged(detector: Any, known: Taught, new: Good, progress: Progress | None) 
     found = Calibration(known.calibration.rule)
     images = torch.from_numpy(new.images)
     found.learn({OWN + 1: (ask(detector, part, out_of_fold=True) for part in images.split(detector.batch_size))})
+    return found
+
+
+def _raised(kept: Calibration, before: Detector, after: Detector, images: Tensor) -> Calibration:
+    """Scores and thresholds of earlier pictures, by as much higher as check pictures now score in the median."""
+    if not len(images):
+        return kept
+    then, now = ([ask(one, part, out_of_fold=True) for part in images.split(16)] for one in (before, after))
+    scores = torch.cat([b.score - a.score for a, b in zip(then, now, strict=True)]).median().clamp(min=0)
+    level = torch.cat([(b.map - a.map).mean((1, 2)) for a, b in zip(then, now, strict=True)]).median().clamp(min=0)
+    found = Calibration(kept.rule)
+    found.kept[f"{OWN}/images"] = kept.kept[f"{OWN}/images"] + scores
+    found.kept[str(OWN)] = kept.kept[str(OWN)] + torch.stack([level, level, scores])
     return found
 
 
