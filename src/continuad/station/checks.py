@@ -21,8 +21,9 @@ from continuad.station.judge import DEFECTIVE, GOOD
 from continuad.station.tables import check_pictures, measured, members
 from continuad.station.taught import Taught
 from continuad.station.teach import look_features
-from continuad.station.versions import now
+from continuad.station.versions import head_of, now
 
+LOOK = "look "  # begins the name of what is measured by a geometry
 BUDGET = {GOOD: 2 * 10**6, DEFECTIVE: 20 * 10**6}  # bytes of a product's check pictures, as PNG files
 
 
@@ -109,7 +110,7 @@ class Checks:
         def measure(images: Tensor) -> Iterable[Tensor]:
             return look_features(images if own == other else _again(images, other))
 
-        by = f"look {digest_of(repr(other).encode())}"
+        by = f"{LOOK}{digest_of(repr(other).encode())}"
         return torch.from_numpy(np.stack(list(self._measured(origin, by, measure))))
 
     def forget(self, connection: sa.Connection, origin: str) -> None:
@@ -117,18 +118,16 @@ class Checks:
         connection.execute(check_pictures.delete().where(check_pictures.c.origin == origin))
 
     def sweep(self) -> None:
-        """Remove what belongs to no version: rows, and files that no row names."""
+        """Remove what belongs to no version: rows, and files that no row names; and what was measured by products as
+        they are no longer in service."""
         with self.engine.begin() as connection:
             origins = set(connection.scalars(sa.select(members.c.record["origin"].as_string()).distinct()))
-            blobs = set(connection.scalars(sa.select(members.c.blob).distinct()))
             connection.execute(check_pictures.delete().where(check_pictures.c.origin.not_in(origins)))
             kept = connection.execute(sa.select(check_pictures.c.origin, check_pictures.c.content)).all()
-            contents = {content for _, content in kept}
-            known = connection.execute(sa.select(measured.c.content, measured.c.by)).all()
-            for content, by in known:
-                if content not in contents or not (by in blobs or by.startswith("look ")):
-                    mine = measured.c.content == content, measured.c.by == by
-                    connection.execute(measured.delete().where(*mine))
+            blobs = sa.select(members.c.blob).where(members.c.version == head_of(connection))
+            by, contents = measured.c.by, sa.select(check_pictures.c.content)
+            connection.execute(measured.delete().where(by.not_like(f"{LOOK}%"), by.not_in(blobs)))
+            connection.execute(measured.delete().where(measured.c.content.not_in(contents)))
         named = {self._path(origin, content) for origin, content in kept}
         for file in [path for path in self.folder.glob("*/*") if path not in named]:
             file.unlink(missing_ok=True)

@@ -37,7 +37,7 @@ class Versions:
     def head(self) -> int:
         """The version in service; 0 before the first product."""
         with self.engine.connect() as connection:
-            return _head(connection)
+            return head_of(connection)
 
     def members(self, version: int) -> list[dict[str, Any]]:
         """Rows of `tables.members`, in the order the products were taught."""
@@ -69,7 +69,7 @@ class Versions:
             also: done in the same transaction.
         """
         with self.engine.begin() as connection:
-            before = _head(connection)
+            before = head_of(connection)
             made = versions.insert().values(made_at=now(), verb=verb, product=product, before=before or None)
             after = connection.execute(made.returning(versions.c.id)).scalar_one()
             for place, taught in enumerate(products):
@@ -95,7 +95,7 @@ class Versions:
     def refuse(self, verb: str, product: str, report: dict[str, Any]) -> None:
         """Note a change that was not put in service."""
         with self.engine.begin() as connection:
-            _note(connection, verb, product, _head(connection), None, report)
+            _note(connection, verb, product, head_of(connection), None, report)
 
     def go_back(self, to: int | None) -> int:
         """Put a version in service again, or the one before; its number.
@@ -104,7 +104,7 @@ class Versions:
             ContinuadError: there is none, or it lacks files.
         """
         with self.engine.begin() as connection:
-            now_in_service = _head(connection)
+            now_in_service = head_of(connection)
             asked = sa.select(versions.c.before).where(versions.c.id == now_in_service)
             before = connection.scalar(asked) if to is None else to
             there = before is not None and 0 < before < 2**31  # more is no number of a database
@@ -166,7 +166,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _head(connection: sa.Connection) -> int:
+def head_of(connection: sa.Connection) -> int:
     """The version that was put in service last."""
     promoted = sa.select(history.c.after).where(history.c.promoted).order_by(history.c.id.desc()).limit(1)
     return int(connection.scalar(promoted) or 0)
