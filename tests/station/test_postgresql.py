@@ -143,6 +143,41 @@ def test_a_lost_connection_changes_nothing_and_is_taken_up_again(
     assert line.version > version
 
 
+def test_a_watch_goes_on_when_the_server_is_back(server: Server, station: Path, url: str, tmp_path: Path) -> None:
+    inbox, pauses = write(tmp_path / "inbox", "stripes", range(100, 103)), []
+    line = Station.open(station, url)
+    before = len(line.inspections())
+
+    def wait(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            server.start()
+
+    lines = watch(Watcher(line, inbox, settle=0.0), once=False, wait=wait)
+    server.stop()
+    assert [Path(next(lines)["file"]).name for _ in range(3)] == ["100.png", "101.png", "102.png"]
+    assert pauses == [1.0, 2.0]
+    assert len(line.inspections()) == before + 3
+
+
+def test_two_watchers_of_one_folder_finish_each_file_once_there_too(station: Path, url: str, tmp_path: Path) -> None:
+    """At the same time, in threads: neither sees what the other has not yet put in."""
+    inbox, logged = write(tmp_path / "inbox", "stripes", range(100, 106)), len(Station.open(station, url).inspections())
+    found: list[str] = []
+
+    def run(watcher: Watcher) -> None:
+        found.extend(line["file"] for line in watch(watcher, True, lambda seconds: None))
+
+    watchers = [Watcher(Station.open(station, url), inbox, settle=0.0) for _ in range(2)]
+    threads = [threading.Thread(target=run, args=(watcher,)) for watcher in watchers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(Path(name).name for name in found) == [f"{n}.png" for n in range(100, 106)]
+    assert len(Station.open(station, url).inspections()) == logged + 6
+
+
 def test_a_database_serves_one_station(station: Path, url: str, tmp_path: Path) -> None:
     with pytest.raises(ContinuadError, match="the database is not this station's"):
         Station.open(tmp_path / "other", url, create=True)

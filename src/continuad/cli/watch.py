@@ -68,7 +68,10 @@ def watch(
             stack.enter_context(outbox.sending(PATIENCE))
         for line in watching.watch(watcher, once, time.sleep):
             seen.add(line["verdict"])
-            write(line)
+            try:
+                write(line)
+            except OSError as error:
+                say(f"{csv_file}: cannot be written now ({error.strerror}); the station's log has {line['file']}")
             show(line, as_json)
     if left := watcher.pending():
         say(f"{left} files in {folder} are still being written, or could not be taken; they were left")

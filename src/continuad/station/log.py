@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
@@ -13,8 +13,17 @@ from continuad.station.judge import Inspection, Judge
 from continuad.station.tables import drift, feedback, inspections
 from continuad.station.versions import now
 
-Also = Callable[[sa.Connection, Inspection, int], None]
 COLUMNS = ("content", "product", "verdict", "score", "threshold", "confidence", "seconds", "version")
+
+
+class Also(Protocol):
+    """What is done beside writing verdicts into the log."""
+
+    def before(self, found: Sequence[Inspection]) -> None:
+        """Done before the transaction, so that nobody waits for it: files that go with the verdicts."""
+
+    def within(self, connection: sa.Connection, one: Inspection, number: int) -> None:
+        """Done in the transaction, for each verdict and the number of its row; an exception takes all of it back."""
 
 
 class Log:
@@ -31,19 +40,21 @@ class Log:
         """Write verdicts, and let the drift watches of their products see them; all of it or nothing.
 
         Args:
-            also: done in the same transaction for each verdict and the number of its row.
+            also: what is done beside it.
         """
+        if also:
+            also.before(found)
         with self.engine.begin() as connection:
             for one in found:
                 row = {"at": now(), "file": printable(one.file)} | {name: getattr(one, name) for name in COLUMNS}
                 made = connection.execute(inspections.insert().values(**row).returning(inspections.c.id))
                 number = int(made.scalar_one())
                 if also:
-                    also(connection, one, number)
+                    also.within(connection, one, number)
             self._follow(connection, found, judge)
 
     def _follow(self, connection: sa.Connection, found: Sequence[Inspection], judge: Judge) -> None:
-        for product in dict.fromkeys(one.product for one in found):
+        for product in sorted({one.product for one in found}):  # in one order, or two writers wait for each other
             mine = drift.c.product == product
             before = connection.scalar(sa.select(drift.c.state).where(mine).with_for_update())
             state = before

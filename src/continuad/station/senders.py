@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic, sleep
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from continuad.errors import ContinuadError
 from continuad.station.outbox import Later, Refused
 
 TIMEOUT = 10.0  # seconds
 PORTS = {"mqtt": 1883, "mqtts": 8883}
+ENCODED = "in a name or password write %2F for /, %23 for #, %3F for ?, %40 for @"
 
 
 class Mqtt:
@@ -21,20 +22,23 @@ class Mqtt:
         url: mqtt://user:password@host:port/topic, or mqtts:// with TLS.
 
     Raises:
-        ContinuadError: the URL names no host or topic, or paho-mqtt is not installed.
+        ContinuadError: the URL names no host or no topic that can be sent to, or paho-mqtt is not installed.
     """
 
     def __init__(self, url: str):
-        parts = urlsplit(url)
-        if parts.scheme not in PORTS or not parts.hostname or not parts.path.strip("/"):
+        parts = _parts("--mqtt", url, "give mqtt://HOST/TOPIC, with USER:PASSWORD@ and :PORT if needed", tuple(PORTS))
+        self.topic = unquote(parts.path.strip("/"))
+        if "@" in url.rpartition(parts.netloc)[2]:
+            raise ContinuadError(f"--mqtt: a topic holds no @; {ENCODED}")
+        if not self.topic or parts.query or parts.fragment or set("+#") & set(self.topic):
             raise ContinuadError(
-                f"--mqtt {_hidden(url)}: give mqtt://HOST/TOPIC, with USER:PASSWORD@ and :PORT if needed"
+                f"--mqtt {_hidden(parts)}: give mqtt://HOST/TOPIC, where the topic is not empty and holds no + # ?"
             )
         try:
             from paho.mqtt import client as paho
         except ModuleNotFoundError:
             raise ContinuadError("--mqtt needs paho-mqtt: pip install 'continuad[mqtt]'") from None
-        self.name, self.topic = _hidden(url), unquote(parts.path.strip("/"))
+        self.name = _hidden(parts)
         self._paho, self._parts = paho, parts
         self._client: Any = None
 
@@ -93,14 +97,12 @@ class Webhook:
     """
 
     def __init__(self, url: str):
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ContinuadError(f"--webhook {_hidden(url)}: give http://HOST/PATH or https://HOST/PATH")
+        parts = _parts("--webhook", url, "give http://HOST/PATH or https://HOST/PATH", ("http", "https"))
         try:
             import httpx
         except ModuleNotFoundError:
             raise ContinuadError("--webhook needs httpx: pip install 'continuad[webhook]'") from None
-        self.name, self._url = _hidden(url), url
+        self.name, self._url = _hidden(parts), url
         self._client: Any = httpx.Client(timeout=TIMEOUT, follow_redirects=False)
         self._failed = httpx.HTTPError
 
@@ -121,10 +123,25 @@ class Webhook:
         self._client.close()
 
 
-def _hidden(url: str) -> str:
-    """A URL without its password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+def _parts(option: str, url: str, remedy: str, schemes: tuple[str, ...]) -> SplitResult:
+    """The parts of a URL.
+
+    Raises:
+        ContinuadError: it is none, or one of another kind.
+    """
+    try:
+        parts = urlsplit(url)
+        wrong = parts.scheme not in schemes or not parts.hostname or parts.port == 0
+    except ValueError:  # neither the URL nor the reason is repeated: they would hold a password, or a part of it
+        raise ContinuadError(f"{option}: this is no URL; {remedy} ({ENCODED})") from None
+    if wrong:
+        raise ContinuadError(f"{option} {_hidden(parts)}: {remedy}")
+    return parts
+
+
+def _hidden(parts: SplitResult) -> str:
+    """A URL without its password, and without what follows a question mark, which often is one."""
+    host = parts.netloc
+    if parts.password is not None:
+        host = f"{parts.username}:***@{host.rpartition('@')[2]}"
+    return urlunsplit(parts._replace(netloc=host, query="***" if parts.query else ""))
