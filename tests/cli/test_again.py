@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -178,11 +177,11 @@ def test_ctrl_c_ends_every_command_with_one_line(
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_ctrl_c_while_the_command_is_loaded_is_no_traceback(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys, importlib.abc\n"
+        "import sys, importlib.abc\n"
         "class Stop(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, *_):\n"
         "        if name == 'continuad.cli.app':\n"
-        f"            os.kill(os.getpid(), {int(signal.SIGINT)})\n"
+        "            raise KeyboardInterrupt\n"  # a signal may arrive where Python drops what it raises
         "sys.meta_path.insert(0, Stop())\n"
         "from continuad.__main__ import main\n"
         "main()\n"
